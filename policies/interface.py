@@ -1,0 +1,195 @@
+"""The contract between simulators, policies and robots: observations, specs and the chunk policy.
+
+Dimensions used in every docstring of this repository:
+
+    B batch · N environments · K chunk steps · A action dimensions · F factors of a decision · V bins
+
+This module imports numpy and pydantic only, so that a robot computer can load a spec without torch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, model_validator
+
+if TYPE_CHECKING:
+    import torch
+
+    from policies.factors import Decision, Factors
+
+Observation = dict[str, Any]
+"""Named entries, batched: image `(B, H, W, 3)` uint8, state `(B, S)` float32, text `(B,)` numpy strings.
+
+Arrays are numpy, or torch on the environment's device. Which entries exist is declared by `PolicySpec`.
+"""
+
+Mode = Literal["stochastic", "greedy"]
+
+
+class SpecError(ValueError):
+    """An observation, a policy or a data set does not have the interface that is required."""
+
+
+class Entry(BaseModel):
+    """One named observation entry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: Literal["image", "state", "text", "point_cloud", "touch"]
+    shape: tuple[int, ...] = ()
+    """Shape without the batch dimension: image (H, W, 3), state (S,), text ()."""
+    names: tuple[str, ...] = ()
+    """Component names of a state, with the unit in brackets where it has one: `hand_x [m]`."""
+    low: tuple[float, ...] = ()
+    """Lower end of each component's range; the range is what normalisation maps to [-1, 1]."""
+    high: tuple[float, ...] = ()
+    frame: str = ""
+    """Camera name of an image; coordinate frame of a state."""
+
+    @property
+    def dtype(self) -> str:
+        """Numpy dtype kind expected for the entry: uint8, float32 or str."""
+        return {"image": "uint8", "text": "str"}.get(self.kind, "float32")
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Entry:
+        sizes = {"names": len(self.names), "low": len(self.low), "high": len(self.high)}
+        if self.kind == "state" and any(size != self.shape[0] for size in sizes.values()):
+            raise ValueError(f"state entry '{self.name}' of shape {self.shape} needs names, low and high of that length, got {sizes}")
+        return self
+
+
+class ActionSpec(BaseModel):
+    """One control step's action vector."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    names: tuple[str, ...]
+    representation: Literal["absolute", "delta", "end_effector_delta"]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def dim(self) -> int:
+        """Number of real action dimensions A."""
+        return len(self.names)
+
+
+class PolicySpec(BaseModel):
+    """What a policy sees and does. Travels with every checkpoint; a mismatch names the field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embodiment: str
+    entries: tuple[Entry, ...]
+    action: ActionSpec
+    control_hz: float
+    chunk: int
+    """K: number of control steps that one decision of the policy covers."""
+    executed: int
+    """Number of steps of a chunk that are executed before the next decision; at most K."""
+
+    @model_validator(mode="after")
+    def _executed_within_chunk(self) -> PolicySpec:
+        if not 1 <= self.executed <= self.chunk:
+            raise ValueError(f"executed must lie in 1..chunk={self.chunk}, got {self.executed}")
+        return self
+
+    def of_kind(self, kind: str) -> tuple[Entry, ...]:
+        """Entries of one kind, in spec order."""
+        return tuple(entry for entry in self.entries if entry.kind == kind)
+
+    def check(self, obs: Observation) -> None:
+        """Raise `SpecError` unless `obs` holds exactly the declared entries with the declared shapes."""
+        names = [entry.name for entry in self.entries]
+        if sorted(obs) != sorted(names):
+            missing, extra = sorted(set(names) - set(obs)), sorted(set(obs) - set(names))
+            raise SpecError(f"observation entries differ from the spec: missing {missing}, not in the spec {extra}; the spec has {names}")
+        for entry in self.entries:
+            value = obs[entry.name]
+            if tuple(value.shape[1:]) != entry.shape:
+                raise SpecError(f"entry '{entry.name}' has shape {tuple(value.shape)}, the spec wants (B, {', '.join(map(str, entry.shape))})")
+            kind = "str" if isinstance(value, np.ndarray) and value.dtype.kind in "UO" else str(value.dtype).removeprefix("torch.")
+            if kind != entry.dtype:
+                raise SpecError(f"entry '{entry.name}' has dtype {kind}, the spec wants {entry.dtype}")
+
+    def require_same(self, other: PolicySpec, what: str) -> None:
+        """Raise `SpecError` naming the first field in which `other` differs; `what` names the two sides."""
+        mine, theirs = _flatten(self.model_dump(mode="json")), _flatten(other.model_dump(mode="json"))
+        for key in [*mine, *(key for key in theirs if key not in mine)]:
+            if mine.get(key) != theirs.get(key):
+                raise SpecError(f"{what} disagree on {key}: {mine.get(key, 'absent')} against {theirs.get(key, 'absent')}")
+
+    def save(self, path: Path) -> None:
+        """Write the spec as JSON."""
+        path.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> PolicySpec:
+        """Read a spec written by `save`; unknown or missing fields raise."""
+        return cls.model_validate_json(path.read_text())
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dictionaries and lists of dictionaries to `a.b.c: value`; named items use their name."""
+    if isinstance(tree, list) and tree and isinstance(tree[0], dict):
+        tree = {item.get("name", str(i)): item for i, item in enumerate(tree)}
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+class Context(Protocol):
+    """The encoded observation: whatever the backbone computed once, indexable along the batch."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: torch.Tensor) -> Context: ...
+
+
+class ChunkPolicy(Protocol):
+    """A stochastic policy as a factorised distribution over chunks of K actions.
+
+    The policy makes a few random decisions (factors) per observation; each factor has a closed-form
+    distribution given the ones before it. Objectives work on factors and never on a policy's class.
+    """
+
+    spec: PolicySpec
+
+    def encode(self, obs: Observation) -> Context:
+        """Run the backbone once on B observations; the result serves sampling, scoring and critics."""
+        ...
+
+    def sample(self, context: Context, mode: Mode = "stochastic", temperature: float = 1.0, generator: torch.Generator | None = None) -> tuple[torch.Tensor, Decision]:
+        """Draw one chunk per context row: actions `(B, K, A)` float32 in the spec's units, and the decision made.
+
+        For a group of G samples per observation, repeat the context rows: `context[index.repeat_interleave(G)]`.
+        """
+        ...
+
+    def factors(self, context: Context, decision: Decision, mask: torch.Tensor) -> Factors:
+        """Distribution of every factor of `decision` at `context`; `mask` `(B, K, A)` bool marks executed, real elements."""
+        ...
+
+    def implied_factors(self, mean: torch.Tensor, std: float, decision: Decision, mask: torch.Tensor) -> Factors:
+        """Factors that the chunk distribution N(mean, std²) implies for this head: how an expert's chunk becomes a teacher.
+
+        Args:
+            mean: `(B, K, A)` chunk in the spec's units.
+            std: standard deviation in normalised action units (the range [low, high] is [-1, 1]).
+            decision: the decision whose factors are asked for.
+            mask: `(B, K, A)` bool.
+        """
+        ...
+
+    def sft_loss(self, context: Context, chunk: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Supervised loss of chunks `(B, K, A)` in the spec's units; `mask` `(B, K, A)`, `weight` `(B,)`. Scalar."""
+        ...

@@ -1,0 +1,1 @@
+"""Vectorised simulation environments behind one contract (`sim.vec_env`)."""

@@ -1,0 +1,118 @@
+"""The vectorised environment contract: chunk steps, snapshots, explicit resets, no hidden auto-reset.
+
+    N environments addressed by id · n the ids of one call · K chunk steps · A action dimensions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from policies.interface import ActionSpec, Entry, Observation
+
+Render = Literal["last", "all", "none"]
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What an environment offers: the part of a `PolicySpec` that the simulator decides."""
+
+    embodiment: str
+    entries: tuple[Entry, ...]
+    action: ActionSpec
+    control_hz: float
+
+
+@dataclass(frozen=True)
+class ChunkStep:
+    """Result of K control steps in n environments.
+
+    An episode that ends inside the chunk stops there; entries of `reward` and `success` beyond
+    `executed` are zero and false. `terminated` and `truncated` are never merged.
+    """
+
+    obs: Observation
+    """Observation after the last executed step, `(n, ...)`. With render="none" image entries are zeros."""
+    reward: np.ndarray
+    """`(n, K)` float32, the task's own dense reward per control step."""
+    success: np.ndarray
+    """`(n, K)` bool, success after each executed control step."""
+    terminated: np.ndarray
+    """`(n,)` bool: the task ended the episode (success)."""
+    truncated: np.ndarray
+    """`(n,)` bool: the horizon was reached without success."""
+    executed: np.ndarray
+    """`(n,)` int64 in 1..K: how many of the K actions ran."""
+    frames: tuple[Observation, ...] = ()
+    """With render="all": per executed control step the image entries, each `(n, H, W, 3)`; frames after an episode's end repeat its last image."""
+
+    @property
+    def done(self) -> np.ndarray:
+        """`(n,)` bool: the episode is over, for either reason."""
+        return self.terminated | self.truncated
+
+
+class PendingChunk(Protocol):
+    """A chunk step under way in the simulator."""
+
+    def result(self) -> ChunkStep:
+        """Wait for the chunk to finish. Raises `SimulationError` if a worker failed."""
+        ...
+
+
+class VecEnv(Protocol):
+    """N environments of one embodiment. Every call names the environments it is about."""
+
+    spec: EnvSpec
+    num_envs: int
+    tasks: tuple[str, ...]
+
+    def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
+        """Start episodes. The initial state and the instruction depend on (task, seed) alone. Returns `(n, ...)`."""
+        ...
+
+    def submit_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> PendingChunk:
+        """Start executing `actions` `(n, K, A)`; different environments may have chunks under way at once."""
+        ...
+
+    def step_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> ChunkStep:
+        """`submit_chunk(...).result()`."""
+        ...
+
+    def snapshot(self, env_ids: Sequence[int]) -> list[Any]:
+        """Full simulator state of each environment, to be passed to `restore` of the same or another environment id."""
+        ...
+
+    def restore(self, env_ids: Sequence[int], snapshots: Sequence[Any]) -> Observation:
+        """Put environments back into snapshots; stepping on is then bit-identical. Returns the observation."""
+        ...
+
+    def expert_chunk(self, env_ids: Sequence[int], length: int) -> np.ndarray:
+        """The scripted expert rolled `length` steps from each state and restored: `(n, length, A)` float32, clipped to the action range.
+
+        If the expert's episode ends early, the last action is repeated. Raises `SimulationError` where a task has no expert.
+        """
+        ...
+
+    def privileged(self, env_ids: Sequence[int]) -> np.ndarray:
+        """`(n, S)` float32 full simulator observation, for teachers, critics and resets only; never for a deployable policy."""
+        ...
+
+    def close(self) -> None:
+        """Stop workers and free rendering contexts. Safe to call twice."""
+        ...
+
+
+class SimulationError(RuntimeError):
+    """The simulator failed or was asked for something it cannot do."""
+
+
+SEED_RANGES: dict[str, range] = {
+    "train": range(0, 1_000_000),
+    "validation": range(1_000_000, 1_100_000),
+    "test": range(2_000_000, 2_100_000),
+}
+"""Disjoint ranges of initial-state seeds: training, validation (sweeps, gates), test (reported numbers only)."""

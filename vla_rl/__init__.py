@@ -1,0 +1,1 @@
+"""Training: data, rollout, objectives, algorithms, evaluation and the command line."""

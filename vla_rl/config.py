@@ -1,0 +1,179 @@
+"""Every setting of a training run, as frozen pydantic models; presets in `configs/` hold differences only.
+
+A preset, a run's own `config.yaml` and the command line all pass through `load_config`: unknown keys,
+wrong types and out-of-range values are refused with the path of the key and the nearest known name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys and documents its fields by their docstrings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SimConfig(Strict):
+    """Which simulator, tasks and observation."""
+
+    backend: Literal["metaworld"] = "metaworld"
+    """Simulator backend."""
+    tasks: tuple[str, ...] = ("button-press-topdown", "window-open", "door-open", "drawer-open")
+    """Task names of the backend, without version suffix."""
+    num_envs: Positive = 32
+    """Environments simulated at once."""
+    workers: Positive = 2
+    """Physics worker processes."""
+    image_px: Positive = 64
+    """Height and width of the camera image [pixel]."""
+    camera: str = "corner2"
+    """Camera preset of the backend."""
+    horizon: Positive = 160
+    """Control steps after which an episode is truncated."""
+    paraphrases: Literal["train", "held_out"] = "train"
+    """Instruction phrasings drawn at reset: those for training, or those never trained on."""
+
+
+class DataConfig(Strict):
+    """Demonstrations, as a LeRobotDataset v3 folder."""
+
+    path: Path | None = None
+    """Dataset folder."""
+    episodes_per_task: Positive | None = None
+    """Use only the first so many episodes of each task; all if unset."""
+
+
+class PolicyConfig(Strict):
+    """Architecture of the vision-language-action policy; unused when the policy is loaded with `init`."""
+
+    size: Literal["tiny", "small", "base"] = "tiny"
+    """Width and depth of encoders and trunk; `tiny` trains on two CPU cores."""
+    vision: Literal["conv", "efficientnet-lite0"] = "conv"
+    """Image encoder: trained from scratch, or ImageNet weights from the `pretrained` extra."""
+    language: Literal["bytes", "minilm"] = "bytes"
+    """Instruction encoder: trained from scratch on bytes, or frozen MiniLM from the `pretrained` extra."""
+    bins: Annotated[int, Field(ge=3)] = 33
+    """V: bins per action dimension of the parallel token head, uniform over the action range."""
+    chunk: Positive = 8
+    """K: control steps per decision."""
+    executed: Positive = 8
+    """Control steps executed before the next decision."""
+
+
+class SftConfig(Strict):
+    """Supervised fine-tuning on demonstration chunks (cross-entropy of the demonstrated tokens)."""
+
+    name: Literal["sft"] = "sft"
+    """Algorithm."""
+    steps: Positive = 4000
+    """Gradient steps."""
+    batch: Positive = 64
+    """Observations per gradient step."""
+    lr: Rate = 1e-3
+    """Peak learning rate; cosine decay to zero after a linear warm-up."""
+    warmup: Annotated[int, Field(ge=0)] = 100
+    """Warm-up steps."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW weight decay."""
+    shift_px: Annotated[int, Field(ge=0)] = 4
+    """Random image translation augmentation [pixel]; 0 turns it off."""
+    grad_clip: Rate = 1.0
+    """Gradient norm limit."""
+
+
+class OpdConfig(Strict):
+    """On-policy distillation (VLA-OPD, arXiv 2603.26666): the teacher scores what the student does."""
+
+    name: Literal["opd"] = "opd"
+    """Algorithm."""
+    updates: Positive = 40
+    """Updates: each rolls out the student, scores the rollout with the teacher and takes several gradient passes."""
+    episodes: Positive = 28
+    """Environment episodes per update, spread evenly over the tasks. (The paper: batch 64, 8 per start state.)"""
+    signal: Literal["reverse_kl", "forward_kl", "cross_entropy", "constant_negative"] = "reverse_kl"
+    """What is minimised: KL(student‖teacher), KL(teacher‖student), cross-entropy on the teacher's most likely token,
+    or the control without a teacher: a constant negative advantage on every sampled token."""
+    estimator: Literal["exact", "sampled"] = "exact"
+    """Exact full-vocabulary sum, or the paper's single sample with detached log-ratio reward (eq. 6, 7; reverse KL only)."""
+    temperature: Rate = 1.0
+    """Sampling temperature of rollouts; student and teacher are scored at the same one (the paper's base recipe: 1.6)."""
+    passes: Positive = 4
+    """Gradient passes over each batch of decisions (not given in the paper)."""
+    minibatch: Positive = 128
+    """Decisions per gradient step."""
+    ratio_clip: Rate = 0.2
+    """PPO-style clip of the importance ratio per factor, for the sampled estimator after the first pass."""
+    lr: Rate = 3e-4
+    """Learning rate (not given in the paper)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW weight decay."""
+    grad_clip: Rate = 1.0
+    """Gradient norm limit."""
+    expert_std: Rate = 0.1
+    """Standard deviation of the scripted expert as a teacher, in normalised action units."""
+
+
+class EvalConfig(Strict):
+    """Evaluation on initial states that training never sees."""
+
+    episodes: Positive = 50
+    """Episodes per task."""
+    split: Literal["validation", "test"] = "test"
+    """Seed range of the initial states."""
+    shuffled: bool = False
+    """Also evaluate with instructions of other tasks in the set."""
+    videos: Annotated[int, Field(ge=0)] = 0
+    """Rollout videos per task."""
+
+
+class Config(Strict):
+    """One training run."""
+
+    algorithm: Annotated[SftConfig | OpdConfig, Field(discriminator="name")] = SftConfig()
+    """The algorithm and its settings, chosen by `name`."""
+    sim: SimConfig = SimConfig()
+    policy: PolicyConfig = PolicyConfig()
+    data: DataConfig = DataConfig()
+    init: Path | None = None
+    """Policy folder to start from (the student of `opd`); a new policy if unset."""
+    teacher: Path | Literal["expert"] | None = None
+    """Policy folder of the teacher, or `expert` for the task's scripted expert."""
+    evaluate: EvalConfig = EvalConfig()
+    """Evaluation at the end of the run."""
+    validate_every: Annotated[int, Field(ge=0)] = 0
+    """Evaluate on validation seeds every so many updates (0: never)."""
+    validate_episodes: Positive = 10
+    """Episodes per task of those evaluations."""
+    checkpoint_every: Positive = 10
+    """Updates (opd) or hundreds of steps (sft) between checkpoints."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of initialisation, data order and rollout seeds."""
+    threads: Positive = 2
+    """CPU threads of torch; a resumed run repeats an uninterrupted one only at an equal count."""
+    expect: dict[str, Any] = {}
+    """What the preset should reach, for example {success: 0.85, minutes: 10}. Not used by training."""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping. Raises `FileNotFoundError` or `ValueError` with the path."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such preset or config file: {path}")
+    tree = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} must hold a mapping of settings, got {type(tree).__name__}")
+    return tree
+
+
+def dump_yaml(config: BaseModel, path: Path) -> None:
+    """Write the fully resolved config; the file is itself a valid preset."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
