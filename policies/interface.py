@@ -30,7 +30,11 @@ Arrays are numpy, or torch on the environment's device. Which entries exist is d
 Mode = Literal["stochastic", "greedy"]
 
 
-class SpecError(ValueError):
+class UserError(ValueError):
+    """Something that a user, a file or a robot can cause; the command line prints it as one sentence."""
+
+
+class SpecError(UserError):
     """An observation, a policy or a data set does not have the interface that is required."""
 
 

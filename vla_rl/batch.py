@@ -62,14 +62,16 @@ class Batch:
     """`(D,)` bool: the episode ended with success inside this chunk."""
     truncated: torch.Tensor
     """`(D,)` bool: the time limit fell inside this chunk."""
-    final_obs: Observation
-    """`(D, ...)` observation after the chunk: the true last one where the episode ended, for bootstrapping."""
+    last_obs: Observation
+    """`(E, ...)` the true last observation of each of the E episodes, in rollout order, for bootstrapping at time limits."""
     success: torch.Tensor
     """`(D,)` bool: the episode that the decision belongs to succeeded."""
     version: int
     """Policy version (update) that acted."""
     source: tuple[str, ...]
     """`(D,)` who acted: "policy", "expert", "intervention"."""
+    expert_chunk: torch.Tensor | None = None
+    """`(D, K, A)` the scripted expert's chunk at each state, where it was asked for."""
 
     def __len__(self) -> int:
         return len(self.rollout)

@@ -6,11 +6,19 @@ wrong types and out-of-range values are refused with the path of the key and the
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from policies.config import PolicyConfig
+from policies.interface import UserError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
@@ -53,23 +61,6 @@ class DataConfig(Strict):
     """Use only the first so many episodes of each task; all if unset."""
 
 
-class PolicyConfig(Strict):
-    """Architecture of the vision-language-action policy; unused when the policy is loaded with `init`."""
-
-    size: Literal["tiny", "small", "base"] = "tiny"
-    """Width and depth of encoders and trunk; `tiny` trains on two CPU cores."""
-    vision: Literal["conv", "efficientnet-lite0"] = "conv"
-    """Image encoder: trained from scratch, or ImageNet weights from the `pretrained` extra."""
-    language: Literal["bytes", "minilm"] = "bytes"
-    """Instruction encoder: trained from scratch on bytes, or frozen MiniLM from the `pretrained` extra."""
-    bins: Annotated[int, Field(ge=3)] = 33
-    """V: bins per action dimension of the parallel token head, uniform over the action range."""
-    chunk: Positive = 8
-    """K: control steps per decision."""
-    executed: Positive = 8
-    """Control steps executed before the next decision."""
-
-
 class SftConfig(Strict):
     """Supervised fine-tuning on demonstration chunks (cross-entropy of the demonstrated tokens)."""
 
@@ -89,6 +80,10 @@ class SftConfig(Strict):
     """Random image translation augmentation [pixel]; 0 turns it off."""
     grad_clip: Rate = 1.0
     """Gradient norm limit."""
+    checkpoint_every: Positive = 500
+    """Gradient steps between checkpoints."""
+    log_every: Positive = 50
+    """Gradient steps between rows of `metrics.jsonl`."""
 
 
 class OpdConfig(Strict):
@@ -121,6 +116,12 @@ class OpdConfig(Strict):
     """Gradient norm limit."""
     expert_std: Rate = 0.1
     """Standard deviation of the scripted expert as a teacher, in normalised action units."""
+    checkpoint_every: Positive = 5
+    """Updates between checkpoints."""
+    validate_every: Annotated[int, Field(ge=0)] = 0
+    """Evaluate on validation seeds every so many updates (0: never)."""
+    validate_episodes: Positive = 10
+    """Episodes per task of those evaluations."""
 
 
 class EvalConfig(Strict):
@@ -143,6 +144,7 @@ class Config(Strict):
     """The algorithm and its settings, chosen by `name`."""
     sim: SimConfig = SimConfig()
     policy: PolicyConfig = PolicyConfig()
+    """Architecture; unused when the policy is loaded with `init`."""
     data: DataConfig = DataConfig()
     init: Path | None = None
     """Policy folder to start from (the student of `opd`); a new policy if unset."""
@@ -150,12 +152,6 @@ class Config(Strict):
     """Policy folder of the teacher, or `expert` for the task's scripted expert."""
     evaluate: EvalConfig = EvalConfig()
     """Evaluation at the end of the run."""
-    validate_every: Annotated[int, Field(ge=0)] = 0
-    """Evaluate on validation seeds every so many updates (0: never)."""
-    validate_episodes: Positive = 10
-    """Episodes per task of those evaluations."""
-    checkpoint_every: Positive = 10
-    """Updates (opd) or hundreds of steps (sft) between checkpoints."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of initialisation, data order and rollout seeds."""
     threads: Positive = 2
@@ -164,13 +160,59 @@ class Config(Strict):
     """What the preset should reach, for example {success: 0.85, minutes: 10}. Not used by training."""
 
 
+class ConfigError(UserError):
+    """A preset, a run's config or a flag is not valid."""
+
+
+def load_config[T: BaseModel](schema: type[T], path: Path | None, overrides: Sequence[str] = (), prog: str | None = None) -> T:
+    """Read a preset (or a run's `config.yaml`), then apply command-line flags such as `--algorithm.lr 1e-4`.
+
+    Raises `ConfigError` for the file; a wrong flag ends the program with tyro's message, which suggests the nearest flag.
+    """
+    import tyro  # slow to import; `vla-rl --help` does not need it
+
+    default = validate(schema, read_yaml(path) if path else {}, str(path or "defaults"))
+    return tyro.cli(tyro.conf.AvoidSubcommands[schema], default=default, args=list(overrides), prog=prog)
+
+
+def validate[T: BaseModel](schema: type[T], tree: dict[str, Any], source: str) -> T:
+    """Build a config from a mapping. Raises `ConfigError` that lists every wrong key with its path and nearest known name."""
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"{source}: {_describe(problem, schema)}" for problem in error.errors())) from None
+
+
+def _describe(problem: ErrorDetails, schema: type[BaseModel]) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{path or 'config'} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    known = sorted(_keys(schema))
+    key = str(problem["loc"][-1])
+    near = difflib.get_close_matches(key, {name.rsplit(".", 1)[-1]: None for name in known}, n=1)
+    hint = f"did you mean {' or '.join(name for name in known if name.rsplit('.', 1)[-1] == near[0])}?" if near else f"known are {', '.join(known)}"
+    return f"unknown key {path}; {hint}"
+
+
+def _keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted names of every setting of a schema, through nested models and unions."""
+    for name, field in schema.model_fields.items():
+        nested = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type) and issubclass(t, BaseModel)]
+        yield prefix + name
+        for model in nested:
+            yield from _keys(model, f"{prefix}{name}.")
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping. Raises `FileNotFoundError` or `ValueError` with the path."""
+    """Read a YAML mapping. Raises `ConfigError` with the path."""
     if not path.is_file():
-        raise FileNotFoundError(f"no such preset or config file: {path}")
-    tree = yaml.safe_load(path.read_text()) or {}
+        raise ConfigError(f"no such preset or config file: {path}")
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
-        raise ValueError(f"{path} must hold a mapping of settings, got {type(tree).__name__}")
+        raise ConfigError(f"{path} must hold a mapping of settings, got {type(tree).__name__}")
     return tree
 
 

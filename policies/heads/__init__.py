@@ -1,0 +1,1 @@
+"""Heads: how a trunk's features become a distribution over action chunks."""

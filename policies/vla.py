@@ -1,0 +1,130 @@
+"""A small vision-language-action policy: image, instruction and proprioception tokens through one transformer trunk.
+
+    images ─► ConvEncoder ──┐
+    instruction ─► bytes ───┼─► BERT trunk over [text, state, image tokens, K step queries] ─► head ─► chunk (K, A)
+    state ─► normalise ─────┘
+
+    B batch · K chunk steps · A action dimensions · W trunk width
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import BertConfig, BertModel
+
+from policies.config import PolicyConfig
+from policies.factors import Decision, Factors
+from policies.heads.tokens import TokenHead
+from policies.interface import Mode, Observation, PolicySpec, SpecError
+from policies.language import ByteEncoder, MiniLmEncoder
+from policies.normalize import Normalizer
+from policies.vision import ConvEncoder, EfficientNetLiteEncoder
+
+
+class Size(NamedTuple):
+    """Dimensions of one policy size."""
+
+    width: int
+    layers: int
+    heads: int
+    channels: tuple[int, int, int]
+
+
+SIZES = {
+    "tiny": Size(width=128, layers=2, heads=4, channels=(24, 48, 96)),
+    "small": Size(width=256, layers=4, heads=8, channels=(48, 96, 192)),
+    "base": Size(width=512, layers=8, heads=8, channels=(64, 128, 256)),
+}
+
+
+@dataclass(frozen=True)
+class VlaContext:
+    """Trunk output at the step queries, `(B, K, W)`."""
+
+    features: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: torch.Tensor) -> VlaContext:
+        return VlaContext(self.features[index])
+
+
+class VlaPolicy(nn.Module):
+    """The project's own `ChunkPolicy` (see `policies.interface`)."""
+
+    def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
+        super().__init__()
+        _require_supported(spec)
+        self.config, self.spec = config, spec
+        size = SIZES[config.size]
+        self.normalizer = Normalizer(spec)
+        self.language = MiniLmEncoder(size.width) if config.language == "minilm" else ByteEncoder(size.width)
+        self.vision = nn.ModuleList(_image_encoder(config, size, entry.shape[0]) for entry in spec.of_kind("image"))
+        self.state = nn.Sequential(
+            nn.Linear(sum(entry.shape[0] for entry in spec.of_kind("state")), size.width), nn.SiLU(), nn.Linear(size.width, size.width)
+        )
+        self.queries = nn.Parameter(torch.randn(spec.chunk, size.width) * 0.02)
+        tokens = 2 + sum(int(encoder.num_tokens) for encoder in self.vision) + spec.chunk
+        self.trunk = BertModel(
+            BertConfig(
+                vocab_size=1, hidden_size=size.width, num_hidden_layers=size.layers, num_attention_heads=size.heads, intermediate_size=4 * size.width,
+                max_position_embeddings=tokens, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+            ),
+            add_pooling_layer=False,
+        )  # fmt: skip
+        self.head = TokenHead(size.width, spec.action.dim, config.bins)
+
+    def encode(self, obs: Observation) -> VlaContext:
+        """Run encoders and trunk on B observations, numpy or torch. Raises `SpecError` for an observation off the spec."""
+        self.spec.check(obs)
+        device = self.queries.device
+        text = self.language(np.asarray(obs[self.spec.of_kind("text")[0].name]))
+        images = [
+            encoder(torch.as_tensor(obs[entry.name], device=device), text)
+            for encoder, entry in zip(self.vision, self.spec.of_kind("image"), strict=True)
+        ]
+        states = [self.normalizer[entry.name](torch.as_tensor(obs[entry.name], device=device)) for entry in self.spec.of_kind("state")]
+        queries = self.queries.expand(len(text), -1, -1)
+        tokens = torch.cat([text[:, None], self.state(torch.cat(states, -1))[:, None], *images, queries], 1)
+        return VlaContext(self.trunk(inputs_embeds=tokens).last_hidden_state[:, -self.spec.chunk :])
+
+    def sample(
+        self, context: VlaContext, mode: Mode = "stochastic", temperature: float = 1.0, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, Decision]:
+        """Draw one chunk `(B, K, A)` per context row, in the spec's units."""
+        chunk, decision = self.head.sample(context.features, mode, temperature, generator)
+        return self.normalizer["action"].inverse(chunk), decision
+
+    def factors(self, context: VlaContext, decision: Decision, mask: torch.Tensor) -> Factors:
+        """Factors of `decision` at `context`; `mask` `(B, K, A)` bool."""
+        return self.head.factors(context.features, decision, mask)
+
+    def implied_factors(self, mean: torch.Tensor, std: float, decision: Decision, mask: torch.Tensor) -> Factors:
+        """Factors implied by N(mean, std²) around the chunk `mean` `(B, K, A)` in the spec's units."""
+        return self.head.implied_factors(self.normalizer["action"](mean), std, decision, mask)
+
+    def sft_loss(self, context: VlaContext, chunk: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of demonstrated chunks `(B, K, A)`, weighted mean. Scalar."""
+        return self.head.loss(context.features, self.normalizer["action"](chunk), mask, weight)
+
+
+def _image_encoder(config: PolicyConfig, size: Size, image_px: int) -> nn.Module:
+    if config.vision == "efficientnet-lite0":
+        return EfficientNetLiteEncoder(size.width, image_px)
+    return ConvEncoder(size.channels, size.width, size.width, image_px)
+
+
+def _require_supported(spec: PolicySpec) -> None:
+    """This policy wants square images in multiples of 16, one text entry and at least one state."""
+    if len(spec.of_kind("text")) != 1 or not spec.of_kind("state") or not spec.of_kind("image"):
+        kinds = [entry.kind for entry in spec.entries]
+        raise SpecError(f"the VLA policy needs one text entry and at least one image and one state, the spec has {kinds}")
+    for entry in spec.of_kind("image"):
+        if entry.shape[0] != entry.shape[1] or entry.shape[0] % 16:
+            raise SpecError(f"image entry '{entry.name}' is {entry.shape[:2]}; the VLA policy needs square images in multiples of 16 pixels")

@@ -1,0 +1,1 @@
+"""Objectives: pure functions on factors, without policies, environments or state."""
