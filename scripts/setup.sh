@@ -53,7 +53,7 @@ find_python() {
     local -a candidates=()
     candidates+=("$("${UV[@]}" python find --system --no-python-downloads 3.12 2>/dev/null || true)")
     if command -v pyenv >/dev/null; then candidates+=("$(pyenv root)"/versions/3.12*/bin/python); fi
-    candidates+=(/usr/bin/python3.12)
+    candidates+=("${HOME:-}"/.pyenv/versions/3.12*/bin/python)
     for candidate in "${candidates[@]}"; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null; then
             PYTHON=$candidate
@@ -65,11 +65,9 @@ find_python() {
     PYTHON=$("${UV[@]}" python find --managed-python 3.12)
 }
 
-# Name the first of MuJoCo's off-screen renderers that draws a picture on this machine.
-renderer() {
-    local backend
-    for backend in egl osmesa; do
-        if MUJOCO_GL=$backend "$VENV/bin/python" - >/dev/null 2>&1 <<'PY'; then echo "$backend"; return; fi
+# Whether MuJoCo draws a picture with the given off-screen backend.
+renders_with() {
+    MUJOCO_GL=$1 "$VENV/bin/python" - >/dev/null 2>&1 <<'PY'
 import mujoco
 
 model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><light pos='0 0 2'/><geom size='1'/></worldbody></mujoco>")
@@ -77,19 +75,19 @@ data = mujoco.MjData(model)
 mujoco.mj_forward(model, data)
 with mujoco.Renderer(model, 16, 16) as renderer:
     renderer.update_scene(data)
-    raise SystemExit(0 if renderer.render().any() else 1)
+    raise SystemExit(not renderer.render().any())
 PY
-    done
-    return 1
 }
 
+# OSMesa is what the simulator takes by default; EGL is the way out where there is no OSMesa.
 ensure_renderer() {
-    local name
-    name=$(renderer) || { apt_install libosmesa6 || apt_install libegl1 libgl1-mesa-dri; name=$(renderer); } || die \
-        "MuJoCo cannot render without a screen here. Install OSMesa (Debian, Ubuntu: apt-get install libosmesa6;" \
-        "Fedora: dnf install mesa-libOSMesa) or software EGL (Debian, Ubuntu: apt-get install libegl1 libgl1-mesa-dri)," \
-        "then run this again."
-    say "MuJoCo renders with $name"
+    if renders_with osmesa || { apt_install libosmesa6 && renders_with osmesa; }; then return; fi
+    if renders_with egl || { apt_install libegl1 libgl1-mesa-dri && renders_with egl; }; then
+        say "MuJoCo renders with EGL only: export MUJOCO_GL=egl"
+        return
+    fi
+    die "MuJoCo cannot render without a screen here. Install OSMesa (Debian, Ubuntu: apt-get install libosmesa6;" \
+        "Fedora: dnf install mesa-libOSMesa), then run this again."
 }
 
 ensure_uv() {

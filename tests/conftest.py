@@ -1,0 +1,16 @@
+"""Set-up of all tests: no hub, one thread per process (test machines share cores)."""
+
+import os
+import sys
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported, here and in worker processes
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Undo a thread count that an earlier test set, without importing torch into tests that need none."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
