@@ -1,6 +1,6 @@
 """The vectorised environment contract: chunk steps, snapshots, explicit resets, no hidden auto-reset.
 
-    N environments addressed by id · n the ids of one call · K chunk steps · A action dimensions
+N environments addressed by id · n the ids of one call · K chunk steps · A action dimensions
 """
 
 from __future__ import annotations
@@ -55,11 +55,41 @@ class ChunkStep:
         return self.terminated | self.truncated
 
 
+@dataclass(frozen=True)
+class Demonstration:
+    """One episode of a scripted expert, control step by control step: T steps, up to the first success or the horizon."""
+
+    task: str
+    seed: int
+    instruction: str
+    obs: Observation
+    """State entries, and image entries if they were asked for, before each step: `(T, ...)`."""
+    action: np.ndarray
+    """`(T, A)` float32, what the expert would do at each observation: the label."""
+    executed: np.ndarray
+    """`(T, A)` float32, what was done: the label plus noise, clipped to the action range."""
+    success: np.ndarray
+    """`(T,)` bool, success after each step."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the episode ended with success."""
+        return bool(self.success.any())
+
+
 class PendingChunk(Protocol):
     """A chunk step under way in the simulator."""
 
     def result(self) -> ChunkStep:
         """Wait for the chunk to finish. Raises `SimulationError` if a worker failed."""
+        ...
+
+
+class PendingReset(Protocol):
+    """A reset under way in the simulator."""
+
+    def result(self) -> Observation:
+        """Wait for the first observation `(n, ...)`. Raises `SimulationError` if a worker failed."""
         ...
 
 
@@ -71,7 +101,11 @@ class VecEnv(Protocol):
     tasks: tuple[str, ...]
 
     def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
-        """Start episodes. The initial state and the instruction depend on (task, seed) alone. Returns `(n, ...)`."""
+        """`submit_reset(...).result()`."""
+        ...
+
+    def submit_reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> PendingReset:
+        """Start episodes. The initial state and the instruction depend on (task, seed) alone."""
         ...
 
     def submit_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> PendingChunk:

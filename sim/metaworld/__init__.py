@@ -1,0 +1,5 @@
+"""Meta-World tasks behind the `VecEnv` contract."""
+
+from sim.metaworld.env import MetaworldVecEnv
+
+__all__ = ["MetaworldVecEnv"]

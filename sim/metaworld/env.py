@@ -1,0 +1,230 @@
+"""Meta-World behind the `VecEnv` contract: worker processes simulate and render, this side only talks to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from policies.interface import ActionSpec, Entry, Observation
+from sim.metaworld.cameras import CAMERAS
+from sim.metaworld.instructions import Paraphrases
+from sim.metaworld.process import WorkerProcess
+from sim.metaworld.state import Settings, entry_names
+from sim.metaworld.tasks import TASKS
+from sim.vec_env import ChunkStep, Demonstration, EnvSpec, Render, SimulationError
+
+STATE_NAMES = ("hand_x [m]", "hand_y [m]", "hand_z [m]", "gripper_opening")
+STATE_LOW, STATE_HIGH = (-0.525, 0.348, -0.0525, 0.0), (0.525, 1.025, 0.7, 1.0)
+"""The library's hand workspace in the world frame; gripper opening from closed (0) to open (1)."""
+ACTION_NAMES = ("dx", "dy", "dz", "gripper")
+
+Arrays = dict[str, np.ndarray]
+
+
+def check_name(kind: str, given: str, allowed: Sequence[str]) -> None:
+    """Raise `SimulationError` naming close matches unless `given` is allowed."""
+    if given not in allowed:
+        close = get_close_matches(given, allowed, n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise SimulationError(f"unknown {kind} '{given}'{hint} Allowed: {', '.join(allowed)}")
+
+
+def make_spec(camera: str, image_px: int) -> EnvSpec:
+    """What a Meta-World environment shows and accepts."""
+    names = entry_names(camera)
+    image = Entry(name=names["image"], kind="image", shape=(image_px, image_px, 3), frame=camera)
+    state = Entry(name=names["state"], kind="state", shape=(4,), names=STATE_NAMES, low=STATE_LOW, high=STATE_HIGH, frame="world")
+    text = Entry(name=names["task"], kind="text")
+    action = ActionSpec(names=ACTION_NAMES, representation="end_effector_delta", low=(-1.0,) * 4, high=(1.0,) * 4)
+    return EnvSpec(embodiment="metaworld-sawyer", entries=(image, state, text), action=action, control_hz=80.0)
+
+
+@dataclass(frozen=True)
+class Pending[T]:
+    """A call under way in the workers."""
+
+    _wait: Callable[[], T]
+
+    def result(self) -> T:
+        """Wait for the outcome. Raises `SimulationError` if a worker failed."""
+        return self._wait()
+
+
+class MetaworldVecEnv:
+    """N Meta-World environments; environment i lives in worker i modulo `workers`.
+
+    An environment has at most one chunk under way. Episodes end at the first success or at the horizon,
+    and are never reset by themselves.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        num_envs: int,
+        workers: int = 2,
+        image_px: int = 64,
+        camera: str = "corner2",
+        horizon: int = 160,
+        paraphrases: Paraphrases = "train",
+    ) -> None:
+        """Start the workers.
+
+        Args:
+            tasks: names of the tasks that resets may ask for, such as "drawer-open".
+            num_envs: N.
+            workers: physics processes; at most N are started.
+            image_px: height and width of images [pixel].
+            camera: name of a camera preset.
+            horizon: control steps after which an episode is truncated.
+            paraphrases: which instruction phrasings are drawn.
+        """
+        for task in tasks:
+            check_name("Meta-World task", task, TASKS)
+        check_name("camera", camera, tuple(CAMERAS))
+        check_name("set of paraphrases", paraphrases, ("train", "held_out"))
+        for name, value in (("num_envs", num_envs), ("workers", workers), ("image_px", image_px), ("horizon", horizon)):
+            if value < 1:
+                raise SimulationError(f"{name} must be at least 1, got {value}")
+        self.spec = make_spec(camera, image_px)
+        self.num_envs = num_envs
+        self.tasks = tuple(tasks)
+        self._names = entry_names(camera)
+        settings = Settings(image_px, camera, horizon, paraphrases)
+        self._workers = [WorkerProcess(settings) for _ in range(min(workers, num_envs))]
+
+    def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
+        """Start episodes. The initial state and the instruction depend on (task, seed) alone. Returns `(n, ...)`."""
+        for task in tasks:
+            check_name("task", task, self.tasks)
+        if not len(env_ids) == len(seeds) == len(tasks):
+            raise SimulationError(f"reset needs one seed and one task per environment, got {len(env_ids)}, {len(seeds)}, {len(tasks)}")
+        if min(seeds, default=0) < 0:
+            raise SimulationError(f"seeds must not be negative, got {min(seeds)}")
+        return self._observation(self._call("reset", env_ids, [int(seed) for seed in seeds], list(tasks)))
+
+    def submit_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> Pending[ChunkStep]:
+        """Start executing `actions` `(n, K, A)`; different environments may have chunks under way at once.
+
+        Actions are clipped to the action range. An environment whose episode has ended must be reset first.
+        """
+        actions = np.asarray(actions, np.float32)
+        if actions.ndim != 3 or actions.shape[0] != len(env_ids) or actions.shape[1] < 1 or actions.shape[2] != len(ACTION_NAMES):
+            raise SimulationError(f"actions must have shape (n={len(env_ids)}, K>=1, A={len(ACTION_NAMES)}), got {actions.shape}")
+        if not np.isfinite(actions).all():
+            bad = [env for env, chunk in zip(env_ids, actions, strict=True) if not np.isfinite(chunk).all()]
+            raise SimulationError(f"actions for environments {bad} hold NaN or infinite values")
+        check_name("render mode", render, ("last", "all", "none"))
+        wait = self._submit("chunk", env_ids, np.clip(actions, -1.0, 1.0), constants=(render,))
+        return Pending(lambda: self._chunk_step(wait()))
+
+    def step_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> ChunkStep:
+        """`submit_chunk(...).result()`."""
+        return self.submit_chunk(actions, env_ids, render).result()
+
+    def snapshot(self, env_ids: Sequence[int]) -> list[Any]:
+        """Full simulator state of each environment, to be passed to `restore` of the same or another environment id."""
+        return self._call("snapshot", env_ids)["slot"].tolist()
+
+    def restore(self, env_ids: Sequence[int], snapshots: Sequence[Any]) -> Observation:
+        """Put environments back into snapshots; stepping on is then bit-identical. Returns the observation."""
+        return self._observation(self._call("restore", env_ids, list(snapshots)))
+
+    def expert_chunk(self, env_ids: Sequence[int], length: int) -> np.ndarray:
+        """The scripted expert rolled `length` steps from each state and restored: `(n, length, A)` float32, clipped.
+
+        If the expert solves the task early, its last action is repeated.
+        """
+        return self._call("expert", env_ids, constants=(length,))["action"]
+
+    def privileged(self, env_ids: Sequence[int]) -> np.ndarray:
+        """`(n, 39)` float32: Meta-World's own observation, two frames of hand and objects, and the goal."""
+        return self._call("privileged", env_ids)["obs"]
+
+    def submit_demonstrations(self, env_ids: Sequence[int], noise_std: float, render: bool = True) -> list[Pending[Demonstration]]:
+        """Start the scripted expert in each environment, from its present state to the end of its episode.
+
+        Args:
+            env_ids: environments that were just reset. They have ended afterwards.
+            noise_std: standard deviation of Gaussian noise on executed actions, drawn from the seed; 0 for none.
+            render: keep an image per control step.
+
+        Returns:
+            One pending demonstration per environment; the workers run through them side by side.
+        """
+        if not noise_std >= 0:
+            raise SimulationError(f"noise_std must be at least 0, got {noise_std}")
+        waits = [self._submit("demonstrate", [env], constants=(noise_std, render)) for env in env_ids]
+        return [Pending(lambda wait=wait: wait()["demonstration"][0]) for wait in waits]
+
+    def demonstrate(self, env_ids: Sequence[int], noise_std: float, render: bool = True) -> list[Demonstration]:
+        """`submit_demonstrations(...)` and wait for all."""
+        return [pending.result() for pending in self.submit_demonstrations(env_ids, noise_std, render)]
+
+    def close(self) -> None:
+        """Stop workers and free rendering contexts. Safe to call twice."""
+        for worker in self._workers:
+            worker.close()
+
+    def __enter__(self) -> MetaworldVecEnv:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, method: str, env_ids: Sequence[int], *per_env: Sequence[Any], constants: tuple[Any, ...] = ()) -> Arrays:
+        return self._submit(method, env_ids, *per_env, constants=constants)()
+
+    def _submit(
+        self, method: str, env_ids: Sequence[int], *per_env: Sequence[Any], constants: tuple[Any, ...] = ()
+    ) -> Callable[[], Arrays]:
+        """Send a request to every worker concerned; the returned function waits and puts rows in the order of `env_ids`.
+
+        Args:
+            method: method of `Worker`.
+            env_ids: n environments.
+            per_env: arguments with one item per environment.
+            constants: arguments that are the same for all.
+        """
+        self._check_ids(env_ids)
+        count = len(self._workers)
+        rows_of = {w: [row for row, env in enumerate(env_ids) if env % count == w] for w in range(count)}
+        futures = []
+        for w, rows in rows_of.items():
+            if rows:
+                ids = [int(env_ids[row]) for row in rows]
+                futures.append(self._workers[w].request(method, ids, *(_take(items, rows) for items in per_env), *constants))
+        order = np.argsort([row for rows in rows_of.values() for row in rows])
+
+        def wait() -> Arrays:
+            parts = [future.result() for future in futures]
+            return {key: np.concatenate([part[key] for part in parts])[order] for key in parts[0]}
+
+        return wait
+
+    def _check_ids(self, env_ids: Sequence[int]) -> None:
+        if len(env_ids) == 0 or len(set(env_ids)) < len(env_ids) or not all(0 <= env < self.num_envs for env in env_ids):
+            raise SimulationError(f"env_ids must be distinct and within 0..{self.num_envs - 1}, at least one, got {list(env_ids)}")
+
+    def _observation(self, arrays: Arrays) -> Observation:
+        return {name: arrays[key] for key, name in self._names.items()}
+
+    def _chunk_step(self, arrays: Arrays) -> ChunkStep:
+        frames = arrays.get("frames")
+        longest = int(arrays["executed"].max())
+        return ChunkStep(
+            obs=self._observation(arrays),
+            reward=arrays["reward"],
+            success=arrays["success"],
+            terminated=arrays["terminated"],
+            truncated=arrays["truncated"],
+            executed=arrays["executed"],
+            frames=() if frames is None else tuple({self._names["image"]: frames[:, k]} for k in range(longest)),
+        )
+
+
+def _take(items: Sequence[Any], rows: list[int]) -> Any:
+    return items[rows] if isinstance(items, np.ndarray) else [items[row] for row in rows]
