@@ -1,0 +1,1 @@
+"""Demonstrations: collecting, writing and loading LeRobotDataset v3 folders."""

@@ -1,0 +1,154 @@
+"""Collecting demonstrations of the scripted experts as a LeRobotDataset v3 folder.
+
+Simulation workers run whole episodes of a batch side by side while this process encodes and writes the ones
+that are finished. Which episodes are kept depends on the config alone, not on timing or worker counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+from pydantic import Field
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from policies.interface import Observation
+from sim.vec_env import SEED_RANGES, Demonstration, EnvSpec, SimulationError
+from vla_rl.config import Fraction, Positive, SimConfig, Strict
+from vla_rl.data.reader import open_folder
+from vla_rl.data.writer import ABOUT_FILE, write_episodes
+
+ATTEMPTS = 4
+"""Give up on a task whose expert needs more than so many attempts per kept episode."""
+
+
+class CollectConfig(Strict):
+    """Demonstrations to collect."""
+
+    out: Path = Path("demos")
+    """Dataset folder to create."""
+    sim: SimConfig = SimConfig()
+    """Simulator, tasks and observation."""
+    episodes: Positive = 80
+    """Episodes per task."""
+    noise_fraction: Fraction = 0.5
+    """Share of episodes whose executed actions are disturbed; the written actions are the expert's own."""
+    noise_std: Annotated[float, Field(ge=0)] = 0.3
+    """Standard deviation of that Gaussian noise, in action units."""
+    keep_failures: bool = False
+    """Keep episodes in which the expert fails; otherwise they are replaced."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Selects the initial states among the training seeds."""
+
+
+class PendingDemonstration(Protocol):
+    """A demonstration under way in the simulator."""
+
+    def result(self) -> Demonstration:
+        """Wait for the episode to end. Raises `SimulationError` if a worker failed."""
+        ...
+
+
+class Demonstrator(Protocol):
+    """What collecting needs of a vectorised environment: resets and whole episodes of its experts."""
+
+    spec: EnvSpec
+    num_envs: int
+
+    def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
+        """Start episodes."""
+        ...
+
+    def submit_demonstrations(self, env_ids: Sequence[int], noise_std: float) -> Sequence[PendingDemonstration]:
+        """Start the expert in environments that were just reset; results hold images."""
+        ...
+
+
+def collect(config: CollectConfig, env: Demonstrator) -> Path:
+    """Collect `config.episodes` demonstrations per task and print each expert's success rate.
+
+    A complete folder `config.out` that was collected with the same settings is kept as it is.
+
+    Returns:
+        The dataset folder.
+
+    Raises:
+        FileExistsError: `config.out` exists with other content.
+        OSError: not enough disk space.
+        SimulationError: the simulator failed, or an expert fails too often.
+    """
+    about: dict[str, Any] = {"collect": _content(config)}
+    if config.out.exists():
+        _require_same(config.out, about["collect"])
+        print(f"{config.out} is complete and was collected with the same settings: reused")
+        return config.out
+    attempts, successes = Counter[str](), Counter[str]()
+    total = config.episodes * len(config.sim.tasks)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        bar = progress.add_task("Collecting episodes", total=total)
+
+        def kept() -> Iterator[Demonstration]:
+            for episode in demonstrations(config, env):
+                attempts[episode.task] += 1
+                successes[episode.task] += episode.succeeded
+                if episode.succeeded or config.keep_failures:
+                    yield episode
+                    progress.advance(bar)
+            about["experts"] = {task: {"successes": successes[task], "attempts": attempts[task]} for task in config.sim.tasks}
+
+        write_episodes(config.out, env.spec, kept(), about, total * config.sim.horizon)
+    for task in config.sim.tasks:
+        print(f"{task}: the expert succeeded in {successes[task]} of {attempts[task]} episodes, {config.episodes} kept")
+    return config.out
+
+
+def demonstrations(config: CollectConfig, env: Demonstrator) -> Iterator[Demonstration]:
+    """Run experts until `config.episodes` per task are to be kept; yields every episode, failed ones too."""
+    limit = ATTEMPTS * config.episodes
+    seeds = np.random.default_rng(config.seed).choice(SEED_RANGES["train"], (len(config.sim.tasks), limit), replace=False).tolist()
+    queue = deque((task, attempt) for attempt in range(config.episodes) for task in range(len(config.sim.tasks)))
+    attempts = [config.episodes] * len(config.sim.tasks)
+    while queue:
+        batch = [queue.popleft() for _ in range(min(env.num_envs, len(queue)))]
+        env.reset(range(len(batch)), [seeds[task][attempt] for task, attempt in batch], [config.sim.tasks[task] for task, _ in batch])
+        pending = [env.submit_demonstrations([i], config.noise_std * _is_noisy(attempt, config))[0] for i, (_, attempt) in enumerate(batch)]
+        for (task, _), episode in zip(batch, (item.result() for item in pending), strict=True):
+            yield episode
+            if episode.succeeded or config.keep_failures:
+                continue
+            if attempts[task] == limit:
+                raise SimulationError(
+                    f"the expert of task '{config.sim.tasks[task]}' failed in more than {limit - config.episodes} of {limit} episodes;"
+                    " lengthen sim.horizon, lower noise_std or set keep_failures"
+                )
+            queue.append((task, attempts[task]))
+            attempts[task] += 1
+
+
+def _is_noisy(attempt: int, config: CollectConfig) -> bool:
+    """Spreads noisy episodes evenly: with a fraction of 0.5, every second one."""
+    return int((attempt + 1) * config.noise_fraction) > int(attempt * config.noise_fraction)
+
+
+def _content(config: CollectConfig) -> dict[str, Any]:
+    """The settings that decide which episodes a data set holds."""
+    return config.model_dump(mode="json", exclude={"out": True, "sim": {"num_envs", "workers"}})
+
+
+def _require_same(out: Path, wanted: dict[str, Any]) -> None:
+    """Raise `FileExistsError` unless `out` is a complete data set collected with the settings `wanted`."""
+    if not (out / ABOUT_FILE).is_file():
+        raise FileExistsError(f"{out} already exists and was not written by `vla-rl collect`; choose another folder")
+    found = json.loads((out / ABOUT_FILE).read_text()).get("collect", {})
+    if found != wanted:
+        differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+        raise FileExistsError(
+            f"{out} already exists with other settings ({', '.join(f'{key}: {found.get(key)}, now {wanted.get(key)}' for key in differing)});"
+            " choose another folder or delete it"
+        )
+    open_folder(out)
