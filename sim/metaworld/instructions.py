@@ -183,7 +183,7 @@ INSTRUCTIONS: dict[str, Phrasings] = {
         "drag the plate out of the cabinet towards yourself|bring the plate back out",
     ),
     "plate-slide-back-side": _say(
-        "slide the plate sideways out of the cabinet|pull the plate out of the cabinet to the side|take the plate sideways out of the cabinet",
+        "slide the plate sideways out of the cabinet|pull the plate out of the cabinet to the side|take the plate sideways out",
         "drag the plate from the cabinet at the side|bring the plate out of the cabinet sideways",
     ),
     "peg-unplug-side": _say(

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,8 @@ class WorkerProcess:
             if self._failure is not None:
                 raise SimulationError(self._failure)
             self._waiting.append(future)
-            try:
+            with suppress(ConnectionError):  # the reader notices the end and fails every future
                 self._connection.send((method, arguments))
-            except ConnectionError:
-                pass  # the reader notices the end of the connection and fails every future
         return future
 
     def close(self) -> None:

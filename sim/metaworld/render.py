@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from functools import cache
 
+import cv2
 import fast_simplification
 import mujoco
 import numpy as np
@@ -19,8 +20,10 @@ from sim.vec_env import SimulationError
 
 DECIMATE_ABOVE = 1000
 """Meshes with at most so many triangles stay as they are."""
-KEEP = 0.15
+KEEP = 0.25
 """Fraction of triangles kept in larger meshes."""
+SUPERSAMPLE = 2
+"""Images are drawn so many times larger and averaged down: smooth edges at a fraction of the cost of multisampling."""
 CREASE = np.cos(np.deg2rad(45))
 """Triangles whose normal differs more from the vertex normal are shaded flat."""
 
@@ -55,7 +58,7 @@ class Renderer:
         """
         self.model = copy.deepcopy(model)
         self.model.vis.quality.offsamples = 0
-        self.model.vis.global_.offwidth = self.model.vis.global_.offheight = px
+        self.model.vis.global_.offwidth = self.model.vis.global_.offheight = px * SUPERSAMPLE
         self.model.vis.global_.fovy = camera.fovy_deg
         for site in range(model.nsite):
             if model.site(site).name not in visible_sites:
@@ -74,7 +77,7 @@ class Renderer:
             self._scene.flags[flag] = False
         self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
-        self._rect = mujoco.MjrRect(0, 0, px, px)
+        self._rect = mujoco.MjrRect(0, 0, px * SUPERSAMPLE, px * SUPERSAMPLE)
 
     def render(self, data: mujoco.MjData) -> np.ndarray:
         """Image `(px, px, 3)` uint8, first row at the top, of the state in `data` (whose poses must be up to date)."""
@@ -83,7 +86,8 @@ class Renderer:
         mujoco.mjv_updateScene(self.model, data, self._option, self._perturb, self._camera, everything, self._scene)
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(image, None, self._rect, self._context)
-        return image[::-1]
+        px = self._rect.height // SUPERSAMPLE
+        return cv2.resize(image[::-1], (px, px), interpolation=cv2.INTER_AREA)
 
 
 def simplify_meshes(model: mujoco.MjModel) -> None:
@@ -110,7 +114,7 @@ def simplify_meshes(model: mujoco.MjModel) -> None:
 
 @cache
 def _decimate(vertices: bytes, faces: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Decimate one mesh; cached, as all tasks share the robot's meshes.
+    """Decimate one mesh of V vertices and T triangles; cached, as all tasks share the robot's meshes.
 
     Returns:
         Vertices `(V, 3)`, triangles `(T, 3)`, normals `(N, 3)` and each triangle corner's normal index `(T, 3)`.

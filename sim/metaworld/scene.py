@@ -6,7 +6,6 @@ everything that differs between episodes (physics, model edits made by a reset, 
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import mujoco
@@ -21,6 +20,8 @@ PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION
 """The MuJoCo state that makes stepping on bit-identical: positions, velocities, mocap, controls, warm start."""
 
 UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+
+PLAIN = (bool, int, float, str, np.generic, type(None))
 
 PLACEMENT_OF = {"faucet-close": "faucet-open"}
 """Tasks that draw placements from another task's range. The library spreads faucet-close twice as wide as
@@ -45,9 +46,11 @@ class Scene:
         self._obs_high = self.env.sawyer_observation_space.high
         self._expert = ENV_POLICY_MAP[f"{task}-v3"]()
         mujoco.mj_resetData(self.model, self.data)
+        self._views = self._find_views()
         self._pristine = self.save()
         self._settle_hand()
         self.reset(seed=0)
+        self._views = self._find_views()
 
     def reset(self, seed: int) -> None:
         """Start the episode of `seed`; nothing that happened before matters.
@@ -103,37 +106,45 @@ class Scene:
         self.model.site_pos[:] = state.site_pos
         mujoco.mj_setState(self.model, self.data, state.physics, PHYSICS)
         mujoco.mj_forward(self.model, self.data)
-        self.env.__dict__.update(copy.deepcopy(state.attributes))
+        for kind in UNSTABLE:
+            self.data.warning[kind].number = 0
+        self._set_attributes(state.attributes)
         self.obs = state.obs.copy()
 
     def _attributes(self) -> dict[str, Any]:
-        """Plain Python attributes. Those that are views of simulator memory follow it by themselves and are left out."""
-        plain = (bool, int, float, str, np.generic, dict, type(None))
-        return {
-            name: copy.deepcopy(value)
-            for name, value in vars(self.env).items()
-            if isinstance(value, plain) or (isinstance(value, np.ndarray) and not self._is_live(value))
-        }
+        """Numbers and arrays of the library's object, copied. Views of simulator memory follow it by themselves."""
+        kept = {}
+        for name, value in vars(self.env).items():
+            if isinstance(value, np.ndarray):
+                if name not in self._views:
+                    kept[name] = value.copy()
+            elif isinstance(value, PLAIN):
+                kept[name] = value
+        return kept
 
-    def _is_live(self, value: np.ndarray) -> bool:
+    def _set_attributes(self, attributes: dict[str, Any]) -> None:
+        for name, value in attributes.items():
+            setattr(self.env, name, value.copy() if isinstance(value, np.ndarray) else value)
+
+    def _find_views(self) -> frozenset[str]:
+        """Names of attributes that are views of simulator memory, such as `get_body_com(...)` kept without a copy."""
         data = self.data
         fields = (data.xpos, data.xquat, data.site_xpos, data.geom_xpos, data.qpos)
-        return any(np.may_share_memory(value, field) for field in fields)
+        arrays = {name: value for name, value in vars(self.env).items() if isinstance(value, np.ndarray)}
+        return frozenset(name for name, value in arrays.items() if any(np.may_share_memory(value, field) for field in fields))
 
     def _settle_hand(self) -> None:
         """Run the library's 50 steps that bring the hand to its start once, and let resets reuse the outcome."""
         self.env._reset_hand()
         settled, before = self.save(), self._pristine.attributes
         changed = {
-            name: value
-            for name, value in settled.attributes.items()
-            if name not in before or not (isinstance(value, dict) or np.array_equal(value, before[name]))
+            name: value for name, value in settled.attributes.items() if name not in before or not np.array_equal(value, before[name])
         }
 
         def recall(steps: int = 50) -> None:
             mujoco.mj_setState(self.model, self.data, settled.physics, PHYSICS)
             mujoco.mj_forward(self.model, self.data)
-            self.env.__dict__.update(copy.deepcopy(changed))
+            self._set_attributes(changed)
 
         self.env._reset_hand = recall
 

@@ -51,7 +51,7 @@ def main() -> None:
             try:
                 episodes = episodes or start(settings)
                 reply = (None, getattr(episodes, method)(*arguments))
-            except Exception as error:  # noqa: BLE001 - whatever fails here is raised in the parent
+            except Exception as error:
                 reply = (explain(error), None)
             connection.send(reply)
     except (EOFError, ConnectionError):
