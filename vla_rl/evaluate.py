@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import ValidationError, computed_field, model_validator
 
+from policies.interface import UserError
 from sim.vec_env import SEED_RANGES, VecEnv
 from vla_rl.config import EvalConfig, Strict
 from vla_rl.statistics import wilson
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vla_rl.batch import EpisodeResult
 
 Progress = Callable[[int, int], None]
+"""Called with (finished episodes, successes so far)."""
 
 AMBIGUOUS_PAIRS = (("faucet-open", "faucet-close"),)
 """Tasks that start from the same scenes, so that only the instruction says what to do."""
@@ -130,10 +132,10 @@ class Evaluation(Derived):
         return sum(len(task.steps) for task in self.tasks)
 
     def require_paired(self, other: Evaluation, what: str) -> None:
-        """Raise `ValueError` unless both used the same tasks and initial states; `what` names the two."""
+        """Raise `UserError` unless both used the same tasks and initial states; `what` names the two."""
         mine, theirs = ([(t.task, t.first_seed, len(t.steps)) for t in side.tasks] for side in (self, other))
         if mine != theirs:
-            raise ValueError(
+            raise UserError(
                 f"{what} were not evaluated on the same initial states: (task, first seed, episodes) {mine} against {theirs}; "
                 "evaluate both with the same tasks, split and episodes"
             )
@@ -144,14 +146,14 @@ class Evaluation(Derived):
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
-        """Read what `save` wrote. Raises `FileNotFoundError`, or `ValueError` naming the file and the field."""
+        """Read what `save` wrote. Raises `FileNotFoundError`, or `UserError` naming the file and the field."""
         if not path.is_file():
             raise FileNotFoundError(f"no such evaluation: {path}")
         try:
             return cls.model_validate_json(path.read_text())
         except ValidationError as error:
             first = error.errors()[0]
-            raise ValueError(f"{path} is not an evaluation: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise UserError(f"{path} is not an evaluation: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def evaluate(
@@ -171,11 +173,11 @@ def evaluate(
         tasks: tasks to score, each once.
         config: episodes per task, split, and whether to shuffle instructions.
         seed: draws the wrong instructions; the initial states depend on the split alone.
-        progress: called with (finished, total) episodes of the current pass.
+        progress: called with (finished episodes, successes so far); with shuffling, once through for each of three passes.
         pairs: tasks that start from the same scenes; scored apart when instructions are shuffled.
 
     Raises:
-        ValueError: no task, a repeated one, one that `env` lacks, too many episodes for the split, or
+        UserError: no task, a repeated one, one that `env` lacks, too many episodes for the split, or
             shuffling a single task.
     """
     _check_request(tasks, env, config)
@@ -200,11 +202,11 @@ def evaluate(
 def _check_request(tasks: Sequence[str], env: VecEnv, config: EvalConfig) -> None:
     unknown = [task for task in tasks if task not in env.tasks]
     if not tasks or unknown or len(set(tasks)) < len(tasks):
-        raise ValueError(f"evaluate each task once, from {list(env.tasks)}; got {list(tasks)}")
+        raise UserError(f"evaluate each task once, from {list(env.tasks)}; got {list(tasks)}")
     if config.episodes > len(SEED_RANGES[config.split]):
-        raise ValueError(f"the {config.split} split has {len(SEED_RANGES[config.split])} seeds, got episodes={config.episodes}")
+        raise UserError(f"the {config.split} split has {len(SEED_RANGES[config.split])} seeds, got episodes={config.episodes}")
     if config.shuffled and len(tasks) < 2:
-        raise ValueError(f"shuffled instructions need at least two tasks, got {list(tasks)}; set shuffled to false")
+        raise UserError(f"shuffled instructions need at least two tasks, got {list(tasks)}; set shuffled to false")
 
 
 def _play(

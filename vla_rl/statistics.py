@@ -56,9 +56,7 @@ def two_level_bootstrap(per_seed: Sequence[np.ndarray], seed: int = 0, resamples
     return _interval(float(outcomes.mean()), means)
 
 
-def paired_difference(
-    ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], seed: int = 0, resamples: int = RESAMPLES
-) -> Interval:
+def paired_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """Difference of mean success, ours − theirs, resampling the same training seeds and episodes on both sides.
 
     Both sides must list the same training seeds in the same order, evaluated on the same initial states.
