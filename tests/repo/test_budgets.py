@@ -19,7 +19,7 @@ SOURCES = [*modules(ROOT), *sorted((ROOT / "tests").rglob("*.py"))]
 
 
 def _presets() -> list[Path]:
-    return sorted((ROOT / "configs").glob("*.yaml"))
+    return sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("grids", "results"))
 
 
 def test_files_are_short():
@@ -57,6 +57,14 @@ def test_preset_loads_and_is_described(preset: Path):
             refused.append(str(error))
     assert len(refused) <= 1, refused
     assert preset.name in (ROOT / "configs" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("grid", sorted((ROOT / "configs" / "grids").glob("*.yaml")), ids=lambda path: path.stem)
+def test_grid_loads_and_is_described(grid: Path):
+    from vla_rl.grid import load_grid
+
+    load_grid(grid)
+    assert grid.name in (ROOT / "configs" / "README.md").read_text()
 
 
 def test_training_reaches_few_files():
