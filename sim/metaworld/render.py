@@ -76,7 +76,6 @@ class Renderer:
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._scene.flags[flag] = False
         self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._rect = mujoco.MjrRect(0, 0, px * SUPERSAMPLE, px * SUPERSAMPLE)
 
     def render(self, data: mujoco.MjData) -> np.ndarray:
@@ -84,6 +83,7 @@ class Renderer:
         image = np.empty((self._rect.height, self._rect.width, 3), np.uint8)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(self.model, data, self._option, self._perturb, self._camera, everything, self._scene)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)  # other renderers share the GL context
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(image, None, self._rect, self._context)
         px = self._rect.height // SUPERSAMPLE
