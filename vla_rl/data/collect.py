@@ -19,8 +19,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from policies.interface import Observation
 from sim.vec_env import SEED_RANGES, Demonstration, EnvSpec, SimulationError
 from vla_rl.config import Fraction, Positive, SimConfig, Strict
-from vla_rl.data.reader import open_folder
-from vla_rl.data.writer import ABOUT_FILE, write_episodes
 
 ATTEMPTS = 4
 """Give up on a task whose expert needs more than so many attempts per kept episode."""
@@ -81,6 +79,8 @@ def collect(config: CollectConfig, env: Demonstrator) -> Path:
         OSError: not enough disk space.
         SimulationError: the simulator failed, or an expert fails too often.
     """
+    from vla_rl.data.writer import write_episodes
+
     about: dict[str, Any] = {"collect": _content(config)}
     if config.out.exists():
         _require_same(config.out, about["collect"])
@@ -142,13 +142,14 @@ def _content(config: CollectConfig) -> dict[str, Any]:
 
 def _require_same(out: Path, wanted: dict[str, Any]) -> None:
     """Raise `FileExistsError` unless `out` is a complete data set collected with the settings `wanted`."""
+    from vla_rl.data.reader import open_folder
+    from vla_rl.data.writer import ABOUT_FILE
+
     if not (out / ABOUT_FILE).is_file():
         raise FileExistsError(f"{out} already exists and was not written by `vla-rl collect`; choose another folder")
     found = json.loads((out / ABOUT_FILE).read_text()).get("collect", {})
     if found != wanted:
-        differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-        raise FileExistsError(
-            f"{out} already exists with other settings ({', '.join(f'{key}: {found.get(key)}, now {wanted.get(key)}' for key in differing)});"
-            " choose another folder or delete it"
-        )
+        keys = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+        differing = "; ".join(f"{key} was {found.get(key)}, now {wanted.get(key)}" for key in keys)
+        raise FileExistsError(f"{out} already exists with other settings ({differing}); choose another folder or delete it")
     open_folder(out)

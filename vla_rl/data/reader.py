@@ -1,7 +1,5 @@
 """Reading a LeRobotDataset v3 folder from disk, strictly and without LeRobot's hub fallback.
 
-    T frames · S state components · A action dimensions
-
 The folder is `meta/info.json`, `meta/tasks.parquet`, `meta/episodes/*/*.parquet`, `data/*/*.parquet` and,
 for video features, `videos/<feature>/*/*.mp4`. Columns are read with pyarrow, images are decoded with
 OpenCV; only video features need LeRobot (its decoder), which takes seconds to import.
@@ -129,9 +127,7 @@ def decode_images(column: pa.ChunkedArray, shape: tuple[int, ...], name: str) ->
     """Decode a column of embedded image files (PNG, JPEG). Yields `(H, W, 3)` uint8 RGB."""
     for encoded in column.combine_chunks().field("bytes").to_pylist():
         if encoded is None:
-            raise ValueError(
-                f"feature '{name}' holds image paths instead of embedded images; load and save the data set with LeRobot first"
-            )
+            raise ValueError(f"feature '{name}' holds image paths instead of embedded images; save the data set again with LeRobot")
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is None:
             raise ValueError(f"feature '{name}' holds an image that cannot be decoded; collect the data set again")
@@ -203,10 +199,9 @@ def _check_complete(folder: Folder) -> None:
     episodes, info = folder.episodes, folder.info
     frames = sum(episode.length for episode in episodes)
     for what, found in (("episodes", len(episodes)), ("frames", frames)):
-        if found != info[f"total_{what}"]:
-            raise ValueError(
-                f"dataset {folder.path} is truncated: info.json declares {info[f'total_{what}']} {what}, {found} are listed; collect it again"
-            )
+        declared = info[f"total_{what}"]
+        if found != declared:
+            raise ValueError(f"dataset {folder.path} is truncated: {found} of {declared} {what} are listed; collect it again")
     for file in dict.fromkeys(episode.data_file for episode in episodes):
         if not file.is_file():
             raise ValueError(f"dataset {folder.path} is truncated: {file.relative_to(folder.path)} is missing; collect it again")

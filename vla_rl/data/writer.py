@@ -1,7 +1,5 @@
 """Writing episodes as a LeRobotDataset v3: metadata through LeRobot, frames straight to parquet.
 
-    T frames · A action dimensions
-
 LeRobot's own `add_frame` and `save_episode` write every image to a file, read it back for statistics and once
 more to embed it (about 7 ms per 64 px frame); encoding in memory takes 0.3 ms and gives the same files.
 Per-episode facts that LeRobot has no place for are extra columns of the episodes table (`vla_rl/...`), which
@@ -14,6 +12,7 @@ import errno
 import json
 import shutil
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -57,12 +56,14 @@ def write_episodes(out: Path, spec: EnvSpec, episodes: Iterable[Demonstration], 
     require_space(out.parent, spec, max_frames)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
+    source = iter(episodes)
+    first = next(source, None)  # before the writer imports LeRobot, so that simulation is under way meanwhile
+    if first is None:
+        raise ValueError(f"no episodes to write to {out}")
     try:
         with EpisodeWriter(partial, spec) as writer:
-            for episode in episodes:
+            for episode in chain([first], source):
                 writer.add(episode)
-        if writer.count == 0:
-            raise ValueError(f"no episodes to write to {out}")
         (partial / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n")
         partial.rename(out)
     except OSError as error:
@@ -81,7 +82,7 @@ def require_space(folder: Path, spec: EnvSpec, frames: int) -> None:
     if free < needed:
         raise OSError(
             errno.ENOSPC,
-            f"not enough disk space in {folder}: up to {needed / 1e6:.0f} MB are needed for {frames} frames, {free / 1e6:.0f} MB are free;"
+            f"not enough disk space in {folder}: up to {needed / 1e6:.3f} MB are needed for {frames} frames, {free / 1e6:.3f} MB are free;"
             " free some space or collect fewer episodes",
         )
 
@@ -143,20 +144,15 @@ class EpisodeWriter:
     def _arrays(self, episode: Demonstration) -> dict[str, np.ndarray]:
         """The episode's entries and actions, checked against the spec."""
         action = np.asarray(episode.action, np.float32)
-        wanted = {
-            entry.name: (entry.shape, np.uint8 if entry.kind == "image" else np.float32)
-            for entry in self.spec.entries
-            if entry.kind != "text"
-        }
-        arrays = {name: episode.obs[name] for name in wanted} | {"action": action}
-        wanted["action"] = ((self.spec.action.dim,), np.float32)
-        for name, value in arrays.items():
-            shape, dtype = wanted[name]
-            if value.shape != (len(action), *shape) or value.dtype != dtype or len(action) == 0:
-                raise SpecError(
-                    f"'{name}' of an episode is {value.dtype} {value.shape}, the spec wants {np.dtype(dtype)} {(len(action), *shape)}"
-                )
-            if dtype is np.float32 and not np.isfinite(value).all():
+        shapes = {entry.name: entry.shape for entry in self.spec.entries if entry.kind != "text"}
+        images = {entry.name for entry in self.spec.entries if entry.kind == "image"}
+        arrays = {name: episode.obs[name] for name in shapes} | {"action": action}
+        for name, shape in (shapes | {"action": (self.spec.action.dim,)}).items():
+            value, wanted = arrays[name], (len(action), *shape)
+            dtype = "uint8" if name in images else "float32"
+            if value.shape != wanted or value.dtype != dtype or len(action) == 0:
+                raise SpecError(f"'{name}' of an episode is {value.dtype} {value.shape}, the spec wants {dtype} {wanted}")
+            if name not in images and not np.isfinite(value).all():
                 raise SpecError(f"'{name}' of an episode of task '{episode.task}', seed {episode.seed}, is not finite")
         return arrays
 
