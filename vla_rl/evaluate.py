@@ -7,7 +7,7 @@ number of episodes are paired episode by episode. Every outcome is kept in the J
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -210,7 +210,7 @@ def _check_request(tasks: Sequence[str], env: VecEnv, config: EvalConfig) -> Non
 
 
 def _play(
-    policy: ChunkPolicy, env: VecEnv, told: dict[tuple[str, int], str | None], seed: int, progress: Progress | None
+    policy: ChunkPolicy, env: VecEnv, told: Mapping[tuple[str, int], str | None], seed: int, progress: Progress | None
 ) -> list[EpisodeResult]:
     """Greedy episodes for (task, seed) → overriding instruction or None, in that order."""
     from vla_rl.batch import Episode  # torch: reports and grids read evaluations without it

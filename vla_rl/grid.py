@@ -115,8 +115,8 @@ def load_grid(path: Path) -> Grid:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            known = list(Cell.model_fields if len(first["loc"]) > 1 else Grid.model_fields)
-            raise GridError(f"{path}: unknown key '{where}'{_suggest(str(first['loc'][-1]), known)}; known are {known}") from error
+            known = list(Cell.model_fields if "." in where else Grid.model_fields)
+            raise GridError(f"{path}: unknown key '{where}'{_suggest(where.rpartition('.')[2], known)}; known are {known}") from error
         raise GridError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}") from error
     for name, cell in grid.cells.items():
         _check_cell(grid, name, cell, path)
