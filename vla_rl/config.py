@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from policies.config import PolicyConfig
 from policies.interface import UserError
@@ -123,6 +123,12 @@ class OpdConfig(Strict):
     validate_episodes: Positive = 10
     """Episodes per task of those evaluations."""
 
+    @model_validator(mode="after")
+    def _estimator_fits(self) -> OpdConfig:
+        if self.estimator == "sampled" and self.signal != "reverse_kl":
+            raise ValueError(f"estimator 'sampled' estimates reverse_kl only, signal is '{self.signal}'; use estimator 'exact'")
+        return self
+
 
 class EvalConfig(Strict):
     """Evaluation on initial states that training never sees."""
@@ -165,14 +171,15 @@ class ConfigError(UserError):
 
 
 def load_config[T: BaseModel](schema: type[T], path: Path | None, overrides: Sequence[str] = (), prog: str | None = None) -> T:
-    """Read a preset (or a run's `config.yaml`), then apply command-line flags such as `--algorithm.lr 1e-4`.
+    """Read a preset (or a run's `config.yaml`), then apply command-line flags such as `--algorithm.lr 1e-4`."""
+    return apply_flags(validate(schema, read_yaml(path) if path else {}, str(path or "defaults")), overrides, prog)
 
-    Raises `ConfigError` for the file; a wrong flag ends the program with tyro's message, which suggests the nearest flag.
-    """
-    import tyro  # slow to import; `vla-rl --help` does not need it
 
-    default = validate(schema, read_yaml(path) if path else {}, str(path or "defaults"))
-    return tyro.cli(tyro.conf.AvoidSubcommands[schema], default=default, args=list(overrides), prog=prog)
+def apply_flags[T: BaseModel](config: T, flags: Sequence[str], prog: str | None = None) -> T:
+    """Override settings by flags. A wrong flag ends the program with a message that suggests the nearest one."""
+    import tyro  # slow to import; not needed where there are no flags
+
+    return tyro.cli(tyro.conf.FlagConversionOff[tyro.conf.AvoidSubcommands[type(config)]], default=config, args=list(flags), prog=prog)
 
 
 def validate[T: BaseModel](schema: type[T], tree: dict[str, Any], source: str) -> T:

@@ -1,0 +1,1 @@
+"""Algorithms, one file each: `update(batch) -> metrics` on a policy they own the optimizer of."""

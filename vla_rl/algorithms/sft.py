@@ -1,0 +1,65 @@
+"""Supervised fine-tuning on demonstration chunks.
+
+    L = mean over demonstrated (observation, chunk) pairs of −log π(chunk | observation)
+
+    B batch · K chunk steps · A action dimensions
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from policies.interface import Observation
+from policies.vla import VlaPolicy
+from vla_rl.config import SftConfig
+from vla_rl.optimize import gradient_step
+
+
+class Sft:
+    """One gradient step per update, learning rate warmed up linearly and decayed by a cosine."""
+
+    def __init__(self, policy: VlaPolicy, config: SftConfig) -> None:
+        self.policy, self.config = policy, config
+        self.optimizer = torch.optim.AdamW(policy.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+
+    def update(self, obs: Observation, chunk: torch.Tensor, mask: torch.Tensor, step: int, generator: torch.Generator) -> dict[str, float]:
+        """One step on B demonstrated chunks.
+
+        Args:
+            obs: entries `(B, ...)`.
+            chunk: `(B, K, A)` actions in the spec's units.
+            mask: `(B, K)` bool, false beyond the episode's end.
+            step: index of this gradient step; sets the learning rate.
+            generator: draws the image augmentation.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * schedule(step, self.config.steps, self.config.warmup)
+        if self.config.shift_px:
+            images = {entry.name for entry in self.policy.spec.of_kind("image")}
+            obs = {name: random_shift(value, self.config.shift_px, generator) if name in images else value for name, value in obs.items()}
+        element_mask = mask[..., None].expand(chunk.shape)
+        loss = self.policy.sft_loss(self.policy.encode(obs), chunk, element_mask, torch.ones(len(chunk)))
+        norm = gradient_step(self.optimizer, loss, self.config.grad_clip)
+        return {"loss": loss.item(), "grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
+
+
+def schedule(step: int, steps: int, warmup: int) -> float:
+    """Factor on the learning rate at gradient step `step` of `steps`: linear warm-up, then a cosine to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def random_shift(image: np.ndarray | torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
+    """Translate each image `(B, H, W, 3)` uint8 by up to `pixels` in x and y, repeating the border (DrQ-v2, arXiv 2107.09645)."""
+    image = torch.as_tensor(image)
+    batch, height, width, _ = image.shape
+    padded = F.pad(image.permute(0, 3, 1, 2).float(), (pixels,) * 4, mode="replicate").to(torch.uint8).permute(0, 2, 3, 1)
+    dy, dx = torch.randint(0, 2 * pixels + 1, (2, batch), generator=generator)
+    rows = dy[:, None] + torch.arange(height)
+    columns = dx[:, None] + torch.arange(width)
+    return padded[torch.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -1,0 +1,73 @@
+"""`vla-rl VERB ...`: one console script. Verbs import what they need when they are called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+VERBS = {
+    "demo": "collect, train, distil, evaluate: the main job on a small scale",
+    "collect": "PRESET --out DIR       demonstrations of scripted experts as a LeRobotDataset",
+    "train": "PRESET --run-dir DIR   one training run (sft or opd), evaluated at its end",
+    "eval": "POLICY --out DIR       success with intervals, contact sheet, videos",
+    "grid": "GRID                   an experiment, cell by cell",
+    "compare": "RUN...  --out DIR      tables, curves and an HTML report over runs or cells",
+    "bench": "rollout                throughput of simulator, renderer, policy and rollout engine",
+}
+
+EXIT_USER = 2
+EXIT_STOPPED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns the exit status: 0 done, 2 bad input, 130 stopped."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait must leave the cores to the simulator
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: vla-rl VERB ...   (vla-rl VERB --help tells more)\n")
+        print("\n".join(f"  {verb:8} {text}" for verb, text in VERBS.items()))
+        return 0
+    if args[0] not in VERBS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(args[0], VERBS, n=1)
+        print(f"vla-rl: unknown verb '{args[0]}'; {f'did you mean {near[0]}?' if near else 'there are ' + ', '.join(VERBS)}", file=sys.stderr)
+        return EXIT_USER
+    return _guarded(_command(args[0]), args[1:])
+
+
+def _command(verb: str) -> Callable[[list[str]], None]:
+    from vla_rl import commands
+
+    return getattr(commands, {"eval": "evaluate"}.get(verb, verb))
+
+
+def _guarded(command: Callable[[list[str]], None], args: list[str]) -> int:
+    """Turn mistakes of the user and interrupts into one sentence; programming errors keep their traceback."""
+    from policies.interface import UserError
+    from sim.vec_env import SimulationError
+
+    try:
+        command(args)
+    except (UserError, SimulationError, FileNotFoundError, FileExistsError, ImportError) as error:
+        print(f"vla-rl: {error}", file=sys.stderr)
+        return EXIT_USER
+    except KeyboardInterrupt:
+        print("vla-rl: interrupted", file=sys.stderr)
+        return EXIT_STOPPED
+    return 0
+
+
+def preset_argument(args: list[str], verb: str) -> tuple[Path, list[str]]:
+    """Split off the leading preset path of a verb's arguments."""
+    from vla_rl.config import ConfigError
+
+    if not args or args[0].startswith("-"):
+        raise ConfigError(f"`vla-rl {verb}` wants a path as its first word; see `vla-rl --help`")
+    return Path(args[0]), args[1:]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

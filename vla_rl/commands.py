@@ -1,0 +1,86 @@
+"""What each verb of `vla-rl` does: parse its arguments, call the library. Everything heavy is imported inside."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import Field
+
+from vla_rl.config import Config, ConfigError, EvalConfig, SimConfig, Strict, apply_flags, load_config, read_yaml, validate
+
+
+class _Parser(argparse.ArgumentParser):
+    """Arguments around a config; an error is one sentence like every other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def _parser(verb: str, description: str, **kinds: bool) -> _Parser:
+    return _Parser(prog=f"vla-rl {verb}", description=description, allow_abbrev=False, add_help=not kinds.get("config", False))
+
+
+def train(args: list[str]) -> None:
+    """`vla-rl train PRESET --run-dir DIR [--resume] [--algorithm.lr 1e-4 ...]`."""
+    parser = _parser("train", "One training run. All settings of the preset are flags.", config=True)
+    parser.add_argument("preset", type=Path)
+    parser.add_argument("--run-dir", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    known, flags = parser.parse_known_args(args)
+    config = load_config(Config, known.preset, flags, "vla-rl train PRESET [--run-dir DIR] [--resume]")
+    from vla_rl.train import train
+
+    folder = known.run_dir or Path("runs") / f"{known.preset.stem}-s{config.seed}"
+    print(f"run folder {folder}, resolved config {folder / 'config.yaml'}")
+    train(config, folder, known.resume)
+
+
+def collect(args: list[str]) -> None:
+    """`vla-rl collect PRESET --out DIR [--episodes 80 ...]`."""
+    from vla_rl.data.collect import CollectConfig, collect
+    from vla_rl.train import make_env
+
+    parser = _parser("collect", "Demonstrations of scripted experts as a LeRobotDataset.", config=True)
+    parser.add_argument("preset", type=Path)
+    known, flags = parser.parse_known_args(args)
+    config = load_config(CollectConfig, known.preset, flags, "vla-rl collect PRESET")
+    env = make_env(config.sim)
+    try:
+        print(f"dataset {collect(config, env)}")
+    finally:
+        env.close()
+
+
+class EvaluateConfig(Strict):
+    """Evaluation of a policy folder or a run."""
+
+    sim: SimConfig = SimConfig()
+    """Simulator and tasks; camera, image size and action must be those of the policy."""
+    evaluate: EvalConfig = EvalConfig(videos=1)
+    seed: int = Field(default=0, ge=0)
+    """Seed of the drawn instructions when they are shuffled."""
+
+
+def evaluate(args: list[str]) -> None:
+    """`vla-rl eval RUN_OR_POLICY [--out DIR] [--preset FILE] [--evaluate.episodes 50 ...]`."""
+    parser = _parser("eval", "Success of a policy on initial states it was not trained on.", config=True)
+    parser.add_argument("policy", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--preset", type=Path)
+    known, flags = parser.parse_known_args(args)
+    tree = read_yaml(known.preset) if known.preset else {}
+    if (known.policy / "config.yaml").is_file() and (known.policy / "policy").is_dir():
+        tree = {"sim": read_yaml(known.policy / "config.yaml").get("sim", {})} | tree  # a run knows its simulator
+    config = apply_flags(validate(EvaluateConfig, tree, str(known.preset or known.policy)), flags, "vla-rl eval RUN [--out DIR] [--preset FILE]")
+    from policies.folder import load_policy
+    from vla_rl.train import evaluate_policy, make_env
+
+    folder = known.policy / "policy" if (known.policy / "policy").is_dir() else known.policy
+    policy = load_policy(folder)
+    env = make_env(config.sim)
+    try:
+        evaluate_policy(policy, env, config.evaluate, config.sim.tasks, config.seed, known.out or known.policy / "evaluation")
+    finally:
+        env.close()

@@ -1,0 +1,140 @@
+"""The training entry: config → policy, teacher, simulator, data → loop → evaluation → run folder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import sim
+from policies.folder import load_policy, save_policy
+from policies.interface import ChunkPolicy, PolicySpec, UserError
+from policies.vla import VlaPolicy
+from sim.vec_env import SEED_RANGES, EnvSpec, VecEnv
+from vla_rl.algorithms.opd import Opd
+from vla_rl.algorithms.sft import Sft
+from vla_rl.batch import Episode
+from vla_rl.checkpoint import Progress
+from vla_rl.config import Config, EvalConfig, OpdConfig, PolicyConfig, SftConfig, SimConfig
+from vla_rl.data.demos import load_demos
+from vla_rl.evaluate import Evaluation, evaluate, format_table
+from vla_rl.loops import offline, on_policy, validate
+from vla_rl.run import Run
+from vla_rl.teachers import ExpertTeacher, PolicyTeacher, Teacher, require_same_family
+from vla_rl.video import save_media
+
+BOOTSTRAP_WALL = 0.05
+"""Start success below which on-policy learning is likely to see no useful states."""
+SHEET_EPISODES = 8
+"""Episodes per task on the contact sheet."""
+
+
+def make_env(config: SimConfig) -> VecEnv:
+    """Start the simulator of a config."""
+    return sim.make(
+        config.backend, config.tasks, config.num_envs, config.workers, config.image_px, config.camera, config.horizon, config.paraphrases
+    )
+
+
+def make_spec(env: EnvSpec, policy: PolicyConfig) -> PolicySpec:
+    """The interface of a new policy in an environment."""
+    return PolicySpec(
+        embodiment=env.embodiment, entries=env.entries, action=env.action, control_hz=env.control_hz, chunk=policy.chunk, executed=policy.executed
+    )
+
+
+def train(config: Config, folder: Path, resume: bool = False) -> Path:
+    """Run one training run to its end and evaluate it. Returns the run folder.
+
+    Raises:
+        UserError: something in the config does not fit together; nothing was trained.
+        Stopped: interrupted; a checkpoint was written.
+    """
+    if resume and (folder / "result.json").exists():
+        print(f"{folder} is complete: reused")
+        return folder
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    _check(config)
+    env = make_env(config.sim)
+    try:
+        policy = load_policy(config.init) if config.init else VlaPolicy(config.policy, make_spec(env.spec, config.policy))
+        algorithm = _build(config, policy)
+        run = Run(folder, config, resume)
+        progress = _fit(run, algorithm, env)
+        save_policy(policy, folder / "policy")
+        evaluation = evaluate_policy(policy, env, config.evaluate, config.sim.tasks, config.seed, folder / "evaluation")
+        run.finish({"evaluation": evaluation.model_dump(mode="json"), **asdict(progress), "curve": _curve(run)})
+    finally:
+        env.close()
+    return folder
+
+
+def evaluate_policy(policy: ChunkPolicy, env: VecEnv, config: EvalConfig, tasks: tuple[str, ...], seed: int, out: Path) -> Evaluation:
+    """Evaluate, print the table, save JSON, contact sheet and videos under `out`."""
+    started = time.monotonic()
+    evaluation = evaluate(policy, env, tasks, config, seed)
+    print(format_table(evaluation))
+    out.mkdir(parents=True, exist_ok=True)
+    evaluation.save(out / "evaluation.json")
+    if config.videos:
+        seeds = SEED_RANGES[config.split][:SHEET_EPISODES]
+        save_media(policy, env, [Episode(task, seed) for task in tasks for seed in seeds], config.videos, out)
+    print(f"evaluated {evaluation.episodes} episodes in {time.monotonic() - started:.0f} s; results in {out}")
+    return evaluation
+
+
+def _check(config: Config) -> None:
+    """Refuse a config whose parts do not fit before anything is started or written."""
+    if isinstance(config.algorithm, SftConfig) and config.data.path is None:
+        raise UserError("sft needs demonstrations: set data.path to a LeRobotDataset folder, for example one made by `vla-rl collect`")
+    if isinstance(config.algorithm, OpdConfig):
+        needs_teacher = config.algorithm.signal != "constant_negative"
+        if config.init is None:
+            raise UserError("opd starts from a student: set init to a policy folder, for example one trained by sft")
+        if needs_teacher == (config.teacher is None):
+            wanted = "needs a teacher: set teacher to a policy folder or `expert`" if needs_teacher else "takes no teacher: remove it"
+            raise UserError(f"opd with signal {config.algorithm.signal} {wanted}")
+
+
+def _build(config: Config, policy: VlaPolicy) -> Sft | Opd:
+    if isinstance(config.algorithm, SftConfig):
+        return Sft(policy, config.algorithm)
+    return Opd(policy, config.algorithm, _teacher(config, policy))
+
+
+def _teacher(config: Config, student: VlaPolicy) -> Teacher | None:
+    if config.teacher is None:
+        return None
+    assert isinstance(config.algorithm, OpdConfig)
+    if config.teacher == "expert":
+        return ExpertTeacher(student, config.algorithm.expert_std)
+    teacher = load_policy(Path(config.teacher))
+    require_same_family(student, teacher)
+    return PolicyTeacher(teacher)
+
+
+def _fit(run: Run, algorithm: Sft | Opd, env: VecEnv) -> Progress:
+    config = run.config
+    if isinstance(algorithm, Sft):
+        assert config.data.path is not None
+        return offline(run, algorithm, load_demos(config.data.path, algorithm.policy.spec, config.sim.tasks, config.data.episodes_per_task))
+    start = validate(algorithm.policy, env, config.sim.tasks, algorithm.config.validate_episodes)
+    print(f"start success on validation seeds: {start:.0%}")
+    if start < BOOTSTRAP_WALL:
+        print(
+            f"warning: the student starts at {start:.0%} success; below {BOOTSTRAP_WALL:.0%} it may never visit useful states"
+            " (bootstrap wall). More demonstrations or SFT steps first usually help."
+        )
+    return on_policy(run, algorithm, env)
+
+
+def _curve(run: Run) -> list[dict[str, Any]]:
+    """Validation success where it was measured, rollout success elsewhere; empty for offline training."""
+    rows = [row for row in run.rows if "rollout_success" in row]
+    names = ("update", "episodes", "decisions", "wall_s", "rollout_success", "validation_success", "entropy", "reverse_kl")
+    return [{name: row[name] for name in names if name in row} | {"success": row["rollout_success"]} for row in rows if np.isfinite(row["loss"])]
