@@ -97,14 +97,19 @@ class MetaworldVecEnv:
         self._workers = [WorkerProcess(settings) for _ in range(min(workers, num_envs))]
 
     def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
-        """Start episodes. The initial state and the instruction depend on (task, seed) alone. Returns `(n, ...)`."""
+        """`submit_reset(...).result()`."""
+        return self.submit_reset(env_ids, seeds, tasks).result()
+
+    def submit_reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Pending[Observation]:
+        """Start episodes. The initial state and the instruction depend on (task, seed) alone. The result is `(n, ...)`."""
         for task in tasks:
             check_name("task", task, self.tasks)
         if not len(env_ids) == len(seeds) == len(tasks):
             raise SimulationError(f"reset needs one seed and one task per environment, got {len(env_ids)}, {len(seeds)}, {len(tasks)}")
         if min(seeds, default=0) < 0:
             raise SimulationError(f"seeds must not be negative, got {min(seeds)}")
-        return self._observation(self._call("reset", env_ids, [int(seed) for seed in seeds], list(tasks)))
+        wait = self._submit("reset", env_ids, [int(seed) for seed in seeds], list(tasks))
+        return Pending(lambda: self._observation(wait()))
 
     def submit_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> Pending[ChunkStep]:
         """Start executing `actions` `(n, K, A)`; different environments may have chunks under way at once.
