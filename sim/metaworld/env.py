@@ -13,7 +13,7 @@ from policies.interface import ActionSpec, Entry, Observation
 from sim.metaworld.cameras import CAMERAS
 from sim.metaworld.instructions import Paraphrases
 from sim.metaworld.process import WorkerProcess
-from sim.metaworld.state import Settings, entry_names
+from sim.metaworld.state import Settings, Slot, entry_names
 from sim.metaworld.tasks import TASKS
 from sim.vec_env import ChunkStep, Demonstration, EnvSpec, Render, SimulationError
 
@@ -136,6 +136,11 @@ class MetaworldVecEnv:
 
     def restore(self, env_ids: Sequence[int], snapshots: Sequence[Any]) -> Observation:
         """Put environments back into snapshots; stepping on is then bit-identical. Returns the observation."""
+        if len(snapshots) != len(env_ids):
+            raise SimulationError(f"restore needs one snapshot per environment, got {len(snapshots)} for {len(env_ids)}")
+        for given in snapshots:
+            if not isinstance(given, Slot):
+                raise SimulationError(f"restore takes what snapshot returned, got {type(given).__name__}")
         return self._observation(self._call("restore", env_ids, list(snapshots)))
 
     def expert_chunk(self, env_ids: Sequence[int], length: int) -> np.ndarray:
