@@ -87,7 +87,7 @@ def named_result(name: str, folder: Path) -> Result:
 
 
 def summarise(results: Iterable[Result], student: str | None = None, teacher: str | None = None) -> list[Summary]:
-    """Group results by cell, in order of appearance, with intervals.
+    """Group results by cell, with intervals: the student first, the teacher last, the others in order of appearance.
 
     Args:
         results: of any cells and seeds.
@@ -110,7 +110,8 @@ def summarise(results: Iterable[Result], student: str | None = None, teacher: st
             raise UserError(f"there is no cell '{name}' among the results; there are {list(cells)}")
     if (student is None) != (teacher is None):
         raise UserError("the fraction of the gap closed needs both a student and a teacher cell; name both or neither")
-    return [Summary(name, group, success_interval(group), _gap(name, cells, student, teacher)) for name, group in cells.items()]
+    names = sorted(cells, key=lambda name: (name == teacher, name != student))
+    return [Summary(name, cells[name], success_interval(cells[name]), _gap(name, cells, student, teacher)) for name in names]
 
 
 def success_interval(results: Sequence[Result]) -> Interval:
@@ -153,6 +154,14 @@ def markdown_table(summaries: Sequence[Summary]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def text_table(summaries: Sequence[Summary]) -> str:
+    """The table for the terminal."""
+    rows = table_rows(summaries)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]) for row in rows]
+    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
+
+
 def table_rows(summaries: Sequence[Summary]) -> list[list[str]]:
     """Header and one row per cell, as text."""
     gaps = any(summary.gap for summary in summaries)
@@ -188,18 +197,11 @@ def compare(paths: Sequence[Path], out: Path, student: str | None = None, teache
         student: cell that training started from; with `teacher`, adds the fraction of the gap closed.
         teacher: cell at the other end of the gap.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from vla_rl.plots import plot_main_curve
     from vla_rl.report import render_report
 
     summaries = summarise(load_results(paths), student, teacher)
-    header, *rows = table_rows(summaries)
-    table = Table(*header)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    print(text_table(summaries))
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text(markdown_table(summaries))
     plot_main_curve(summaries, out / "curve.png")

@@ -97,11 +97,6 @@ def _draw_success(axes: Axes, summaries: Sequence[Summary], budget: str, referen
         shade, value = colour(index), 100 * summary.success.value
         if not _has_curve(summary):
             axes.axhline(value, color=shade, linestyle=(0, (5, 3)), linewidth=1.4)
-            if references:
-                axes.annotate(
-                    f"{summary.cell} {value:.0f} %", (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-                    textcoords="offset points", color=shade, fontsize=9, ha="right",
-                )  # fmt: skip
             continue
         curves = [(x * scale, 100 * y) for x, y in (_success_points(r.curve, budget, validated) for r in summary.results)]
         end = _band(axes, curves, shade, summary.cell)
@@ -112,6 +107,19 @@ def _draw_success(axes: Axes, summaries: Sequence[Summary], budget: str, referen
         )  # fmt: skip
     axes.set(xlabel=BUDGETS[budget], ylim=(0, 103))
     axes.set_xlim(left=0)
+    if references:
+        _label_references(axes, summaries)
+
+
+def _label_references(axes: Axes, summaries: Sequence[Summary], apart: float = 5.0) -> None:
+    """Name the dashed lines at the right edge, moved apart where they nearly coincide [percentage points]."""
+    lowest = -apart
+    for value, name, shade in sorted((100 * s.success.value, s.cell, colour(i)) for i, s in enumerate(summaries) if not _has_curve(s)):
+        lowest = max(value, lowest + apart)
+        axes.annotate(
+            f"{name} {value:.0f} %", (1, lowest), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
+            color=shade, fontsize=9, va="center", annotation_clip=False,
+        )  # fmt: skip
 
 
 def _draw_final(axes: Axes, summaries: Sequence[Summary]) -> None:

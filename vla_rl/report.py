@@ -14,6 +14,17 @@ from vla_rl.plots import colour, plot_curves, plot_metric
 from vla_rl.statistics import Interval
 
 METRICS = {"entropy": "entropy per action token [nat]", "reverse_kl": "KL(student‖teacher) per action token [nat]"}
+TASK_TABLES = {
+    "tasks": ("Per task", "Bar: success; black line: 95 % interval; small print: mean control steps of successful episodes."),
+    "shuffled": (
+        "With the instruction of another task",
+        "The scene's own task is scored: success here means that the scene alone gives the task away.",
+    ),
+    "swapped": (
+        "With the instruction of the task that shares the scene",
+        "Here only the instruction says what to do, so a policy that reads it hardly ever does the other task.",
+    ),
+}
 
 CSS = """
 :root { --ink: #23241f; --soft: #6d6e67; --line: #e4e3dd; --paper: #fbfaf7; --card: #ffffff }
@@ -138,17 +149,6 @@ def _curves(summaries: Sequence[Summary]) -> str:
 
 def _tasks(summaries: Sequence[Summary], rows: str) -> str:
     """Table of tasks × cells, for the right (`tasks`) or wrong (`shuffled`, `swapped`) instructions."""
-    titles = {
-        "tasks": ("Per task", "Bar: success; black line: 95 % interval; small print: mean control steps of successful episodes."),
-        "shuffled": (
-            "With the instruction of another task",
-            "The scene's own task is scored: success here means that language was ignored.",
-        ),
-        "swapped": (
-            "With the instruction of the task that shares the scene",
-            "Here only the instruction says what to do: chance is near zero.",
-        ),
-    }
     names = [task.task for task in summaries[0].results[0].evaluation.tasks]
     cells = {name: [task_interval(s.results, rows, name) for s in summaries] for name in names}
     body = []
@@ -161,14 +161,14 @@ def _tasks(summaries: Sequence[Summary], rows: str) -> str:
         return ""
     if rows == "tasks":
         body.append('<tr class="mean"><td>mean</td>' + "".join(_bar(s.success, i, "") for i, s in enumerate(summaries)) + "</tr>")
-    title, note = titles[rows]
+    title, note = TASK_TABLES[rows]
     return f'<h2>{title}</h2><p class="note">{note}</p>{_table(["task", *(s.cell for s in summaries)], body)}'
 
 
 def _steps(summary: Summary, task: str) -> str:
     found = [t.mean_steps_to_success for r in summary.results for t in r.evaluation.tasks if t.task == task]
     known = [steps for steps in found if steps is not None]
-    return f"{sum(known) / len(known):.0f} steps" if known else ""
+    return f"· {sum(known) / len(known):.0f} steps" if known else ""
 
 
 def _bar(interval: Interval | None, index: int, small: str) -> str:
