@@ -185,11 +185,11 @@ class MetaworldVecEnv:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self, method: str, env_ids: Sequence[int], *per_env: Sequence[Any], constants: tuple[Any, ...] = ()) -> Arrays:
+    def _call(self, method: str, env_ids: Sequence[int], *per_env: np.ndarray | list[Any], constants: tuple[Any, ...] = ()) -> Arrays:
         return self._submit(method, env_ids, *per_env, constants=constants)()
 
     def _submit(
-        self, method: str, env_ids: Sequence[int], *per_env: Sequence[Any], constants: tuple[Any, ...] = ()
+        self, method: str, env_ids: Sequence[int], *per_env: np.ndarray | list[Any], constants: tuple[Any, ...] = ()
     ) -> Callable[[], Arrays]:
         """Send a request to every worker concerned; the returned function waits and puts rows in the order of `env_ids`.
 
@@ -236,5 +236,5 @@ class MetaworldVecEnv:
         )
 
 
-def _take(items: Sequence[Any], rows: list[int]) -> Any:
+def _take(items: np.ndarray | list[Any], rows: list[int]) -> np.ndarray | list[Any]:
     return items[rows] if isinstance(items, np.ndarray) else [items[row] for row in rows]

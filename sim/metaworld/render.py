@@ -121,7 +121,7 @@ def _decimate(vertices: bytes, faces: bytes) -> tuple[np.ndarray, np.ndarray, np
     """
     points, merged = np.unique(np.frombuffer(vertices, np.float32).reshape(-1, 3), axis=0, return_inverse=True)
     triangles = merged.astype(np.int32)[np.frombuffer(faces, np.int32).reshape(-1, 3)]
-    points, triangles = fast_simplification.simplify(points, triangles, 1.0 - KEEP)
+    points, triangles, *_ = fast_simplification.simplify(points.astype(np.float64), triangles, 1.0 - KEEP)
     edges = points[triangles]
     area = np.cross(edges[:, 1] - edges[:, 0], edges[:, 2] - edges[:, 0])
     smooth = np.zeros_like(points)
