@@ -142,7 +142,7 @@ def decode_video(episode: EpisodeRow, name: str, times: np.ndarray, fps: float) 
 
     file, start = episode.videos[name]
     try:
-        frames = decode_video_frames(file, (start + times).tolist(), tolerance_s=0.5 / fps, return_uint8=True)
+        frames = decode_video_frames(file, (start + times).tolist(), tolerance_s=0.5 / fps, backend="pyav", return_uint8=True)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         raise ValueError(f"video {file} is truncated or corrupt: {_first_line(error)}; record the data set again") from error
     return frames.permute(0, 2, 3, 1).numpy()

@@ -3,7 +3,7 @@
 LeRobot's own `add_frame` and `save_episode` write every image to a file, read it back for statistics and once
 more to embed it (about 7 ms per 64 px frame); encoding in memory takes 0.3 ms and gives the same files.
 Per-episode facts that LeRobot has no place for are extra columns of the episodes table (`vla_rl/...`), which
-LeRobot keeps and can filter on; what made the data set is in `meta/vla_rl.json`.
+LeRobot loads and can filter on; what made the data set is in `meta/vla_rl.json`.
 """
 
 from __future__ import annotations

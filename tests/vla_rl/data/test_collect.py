@@ -147,7 +147,7 @@ def test_a_disk_that_fills_up(tmp_path):
         yield episode(0)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match="the disk is full.*was not written"):
+    with pytest.raises(OSError, match=r"the disk is full.*was not written"):
         write_episodes(tmp_path / "out", ENV_SPEC, episodes(), {}, max_frames=10)
     assert list(tmp_path.iterdir()) == []
 

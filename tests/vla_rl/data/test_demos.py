@@ -125,7 +125,7 @@ def test_data_sets_made_by_stock_lerobot_are_read(stock, kind):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such dataset folder.*vla-rl collect"):
+    with pytest.raises(FileNotFoundError, match=r"no such dataset folder.*vla-rl collect"):
         load_demos(tmp_path / "absent", SPEC)
 
 
@@ -137,7 +137,7 @@ def test_folder_of_something_else(tmp_path):
 @pytest.mark.parametrize("file", [DATA, EPISODES, "meta/tasks.parquet", "meta/info.json"])
 def test_missing_file(copy, file):
     (copy / file).unlink()
-    with pytest.raises(ValueError, match="truncated|not a LeRobotDataset"):
+    with pytest.raises(ValueError, match=r"truncated|not a LeRobotDataset"):
         load_demos(copy, SPEC)
 
 
