@@ -12,12 +12,16 @@ import sys
 import traceback
 import warnings
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from sim.metaworld.state import RENDERER_HINT, Settings
 from sim.vec_env import SimulationError
 
+if TYPE_CHECKING:
+    from sim.metaworld.episodes import Episodes
 
-def start(settings: Settings) -> object:
+
+def start(settings: Settings) -> Episodes:
     """Import the simulator, which also loads the OpenGL library, and make the worker's `Episodes`.
 
     Raises:
@@ -43,9 +47,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.filterwarnings("ignore", message="Constant\\(s\\) may be too high")
     connection = Connection(int(sys.argv[1]))
+    episodes: Episodes | None = None
     try:
         settings = connection.recv()
-        episodes = None
         while True:
             method, arguments = connection.recv()
             try:
@@ -55,7 +59,8 @@ def main() -> None:
                 reply = (explain(error), None)
             connection.send(reply)
     except (EOFError, ConnectionError):
-        return
+        if episodes is not None:
+            episodes.close()
 
 
 if __name__ == "__main__":
