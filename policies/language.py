@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, ByT5Tokenizer
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, ByT5Tokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 MINILM_DIM = 384
 BYTE_DIM = 64
@@ -62,7 +65,13 @@ class MiniLmEncoder(nn.Module):
 @torch.no_grad()
 def _minilm_embed(path: str, sentences: list[str]) -> torch.Tensor:
     """Mean-pooled, normalised sentence embeddings `(n, 384)`, one sentence at a time so that padding cannot change them."""
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    network = AutoModel.from_pretrained(path, local_files_only=True).eval()
+    tokenizer, network = _minilm(path)
     hidden = [network(**tokenizer(sentence, truncation=True, return_tensors="pt")).last_hidden_state.mean(1) for sentence in sentences]
     return nn.functional.normalize(torch.cat(hidden), dim=-1)
+
+
+@cache
+def _minilm(path: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """The frozen network, read once per process: episodes bring new sentences at any time."""
+    logging.disable_progress_bar()
+    return AutoTokenizer.from_pretrained(path, local_files_only=True), AutoModel.from_pretrained(path, local_files_only=True).eval()

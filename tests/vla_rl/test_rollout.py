@@ -1,0 +1,94 @@
+"""The rollout engine on a simulator whose numbers can be worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from policies.interface import SpecError
+from tests.vla_rl.counting import CountingEnv, counting_policy
+from vla_rl.batch import Batch, Episode, EpisodeResult
+from vla_rl.rollout import RolloutError, run_episodes
+
+# Chunks of 3 executed steps, horizon 10: success inside a chunk, at its end, never, and at the very last step.
+EPISODES = [Episode("count", 5), Episode("wait", 6), Episode("count", 99), Episode("count", 10), Episode("wait", 1)]
+
+
+def roll(num_envs: int = 2, seed: int = 0, **options: bool) -> tuple[Batch, list[EpisodeResult]]:
+    batch, results = run_episodes(counting_policy(), CountingEnv(num_envs), EPISODES, mode="stochastic", seed=seed, keep=True, **options)
+    assert batch is not None
+    return batch, results
+
+
+def test_results_come_in_order_with_steps_success_and_reward() -> None:
+    _, results = roll()
+    assert [r.episode for r in results] == EPISODES
+    assert [r.steps for r in results] == [5, 6, 10, 10, 1]
+    assert [r.success for r in results] == [True, True, False, True, True]
+    assert [r.reward for r in results] == [15, 21, 55, 55, 1]  # 1 + 2 + ... + steps
+    assert results[1].instruction == "please wait"
+
+
+def test_every_episode_end_case_in_the_batch() -> None:
+    batch, _ = roll()
+    assert batch.rollout.tolist() == [0] * 2 + [1] * 2 + [2] * 4 + [3] * 4 + [4]
+    assert batch.step.tolist() == [0, 1, 0, 1, 0, 1, 2, 3, 0, 1, 2, 3, 0]
+    executed = batch.mask[:, :, 0].sum(1).tolist()
+    assert executed == [3, 2, 3, 3, 3, 3, 3, 1, 3, 3, 3, 1, 1]
+    assert torch.nonzero(batch.terminated)[:, 0].tolist() == [1, 3, 11, 12]  # success inside a chunk, at its end, at the last step, at once
+    assert torch.nonzero(batch.truncated)[:, 0].tolist() == [7]  # the time limit, with one step executed
+    assert batch.reward[1].tolist() == [4, 5, 0, 0]  # the short last chunk keeps its reward; step 4 of the chunk never runs
+    assert batch.obs["observation.state"][:, 0].tolist() == [0, 3, 0, 3, 0, 3, 6, 9, 0, 3, 6, 9, 0]
+    assert batch.last_obs["observation.state"][:, 0].tolist() == [5, 6, 10, 10, 1]
+    assert batch.success.tolist() == [True] * 4 + [False] * 4 + [True] * 5
+
+
+def test_behaviour_log_prob_is_what_the_policy_scores() -> None:
+    batch, _ = roll()
+    policy = counting_policy()
+    log_prob = policy.factors(policy.encode(batch.obs), batch.decision, batch.mask).log_prob()
+    assert torch.allclose(log_prob, batch.log_prob, atol=1e-5)
+    chunk = policy.head.decode(batch.decision.values["tokens"]).reshape(batch.chunk.shape)
+    assert torch.allclose(policy.normalizer["action"].inverse(chunk), batch.chunk)
+
+
+def test_outcome_depends_on_the_seed_alone() -> None:
+    first, again, other = roll()[0], roll()[0], roll(seed=1)[0]
+    assert torch.equal(first.chunk, again.chunk)
+    assert not torch.equal(first.chunk, other.chunk)
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 9])
+def test_any_number_of_environments_runs_every_episode_once(num_envs: int) -> None:
+    batch, results = roll(num_envs)
+    assert [r.steps for r in results] == [5, 6, 10, 10, 1]
+    assert batch.rollout.tolist() == [0] * 2 + [1] * 2 + [2] * 4 + [3] * 4 + [4]
+
+
+def test_instruction_override_and_expert_chunks() -> None:
+    told = [Episode("count", 4, "do the other thing")]
+    batch, results = run_episodes(counting_policy(), CountingEnv(1), told, mode="greedy", seed=0, keep=True, expert=True, first_rollout=7)
+    assert batch is not None
+    assert results[0].instruction == "do the other thing"
+    assert batch.obs["task"].tolist() == ["do the other thing"] * 2
+    assert batch.rollout.tolist() == [7, 7]
+    assert batch.expert_chunk is not None
+    assert batch.expert_chunk.shape == (2, 4, 1)
+    assert batch.expert_chunk.unique().tolist() == [0.5]
+
+
+def test_another_interface_is_refused_before_anything_runs() -> None:
+    policy, env = counting_policy(), CountingEnv(1)
+    policy.spec = policy.spec.model_copy(update={"control_hz": 20})
+    with pytest.raises(SpecError, match=r"policy and environment disagree on control_hz: 20(.0)? against 10"):
+        run_episodes(policy, env, EPISODES, mode="greedy", seed=0)
+    assert all(slot.ended for slot in env.slots)
+
+
+def test_nan_actions_are_never_executed() -> None:
+    policy, env = counting_policy(), CountingEnv(1)
+    policy.normalizer["action"].low.fill_(np.nan)
+    with pytest.raises(RolloutError, match="NaN"):
+        run_episodes(policy, env, EPISODES, mode="greedy", seed=0)
+    assert env.slots[0].count == 0
