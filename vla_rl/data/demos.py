@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from policies.interface import PolicySpec, SpecError
+from policies.interface import PolicySpec, SpecError, UserError
 from vla_rl.data.reader import EpisodeRow, Folder, check_features, decode_images, decode_video, floats, open_folder, read_rows
 
 
@@ -62,7 +62,7 @@ def load_demos(path: Path, spec: PolicySpec, tasks: tuple[str, ...] | None = Non
     Raises:
         FileNotFoundError: there is no such folder.
         SpecError: features, names, shapes or the control rate differ from `spec`.
-        ValueError: the folder is not a complete LeRobotDataset v3, a value is not finite, or a task has too few episodes.
+        UserError: the folder is not a complete LeRobotDataset v3, a value is not finite, or a task has too few episodes.
     """
     folder = open_folder(path)
     check_features(folder, spec)
@@ -103,9 +103,9 @@ def _select(folder: Folder, tasks: tuple[str, ...] | None, episodes_per_task: in
     chosen = tuple(available) if tasks is None else tasks
     for task in chosen:
         if available[task] == 0:
-            raise ValueError(f"dataset {folder.path} has no episodes of task '{task}'; it has {dict(available)}")
+            raise UserError(f"dataset {folder.path} has no episodes of task '{task}'; it has {dict(available)}")
         if episodes_per_task is not None and available[task] < episodes_per_task:
-            raise ValueError(
+            raise UserError(
                 f"dataset {folder.path} has {available[task]} episodes of task '{task}', episodes_per_task asks for {episodes_per_task}"
             )
     taken: Counter[str] = Counter()
@@ -115,7 +115,7 @@ def _select(folder: Folder, tasks: tuple[str, ...] | None, episodes_per_task: in
             taken[episode.task] += 1
             selected.append(episode)
     if not selected:
-        raise ValueError(f"dataset {folder.path} has no episodes")
+        raise UserError(f"dataset {folder.path} has no episodes")
     return selected
 
 
@@ -136,7 +136,7 @@ def _require_finite(folder: Folder, data: dict[str, np.ndarray], episodes: list[
         bad = ~np.isfinite(value).all(axis=1)
         if bad.any():
             row = int(np.argmax(bad))
-            raise ValueError(
+            raise UserError(
                 f"dataset {folder.path} has {value[row].tolist()} in '{name}' of episode {episodes[episode[row]].index};"
                 f" {int(bad.sum())} frames are not finite; remove these episodes"
             )
@@ -147,5 +147,5 @@ def _instructions(folder: Folder, task_index: np.ndarray) -> np.ndarray:
     indices, inverse = np.unique(task_index, return_inverse=True)
     unknown = sorted(set(indices.tolist()) - set(folder.instructions))
     if unknown:
-        raise ValueError(f"dataset {folder.path} refers to tasks {unknown} that meta/tasks.parquet does not list; it is corrupt")
+        raise UserError(f"dataset {folder.path} refers to tasks {unknown} that meta/tasks.parquet does not list; it is corrupt")
     return np.array([folder.instructions[index] for index in indices.tolist()])[inverse]

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from policies.interface import PolicySpec, SpecError
+from policies.interface import PolicySpec, SpecError, UserError
 
 TASK_COLUMN = "vla_rl/task"
 """Column of the episodes table that holds the suite's task name; absent in data sets made elsewhere."""
@@ -53,7 +53,7 @@ def open_folder(path: Path) -> Folder:
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: it is not a LeRobotDataset v3, or a file of it is missing, truncated or corrupt.
+        UserError: it is not a LeRobotDataset v3, or a file of it is missing, truncated or corrupt.
     """
     if not path.is_dir():
         raise FileNotFoundError(f"no such dataset folder: {path}; make one with `vla-rl collect --out {path}`")
@@ -86,7 +86,7 @@ def check_features(folder: Folder, spec: PolicySpec) -> None:
     _require(folder, "action", "shape", tuple(_feature(folder, "action")["shape"]), (spec.action.dim,))
     _check_names(folder, "action", spec.action.names)
     if any(features[entry.name]["dtype"] == "video" for entry in spec.of_kind("image")) and folder.info.get("video_path") is None:
-        raise ValueError(f"dataset {folder.path} has video features but no video_path in meta/info.json")
+        raise UserError(f"dataset {folder.path} has video features but no video_path in meta/info.json")
 
 
 def read_rows(folder: Folder, episodes: list[EpisodeRow], columns: list[str]) -> Iterator[tuple[np.ndarray, pa.Table]]:
@@ -96,7 +96,7 @@ def read_rows(folder: Folder, episodes: list[EpisodeRow], columns: list[str]) ->
         Positions `(n,)` of the rows in the concatenation of `episodes`, and a table of the rows with `columns`.
 
     Raises:
-        ValueError: a data file is corrupt, or frames are missing, repeated or out of range.
+        UserError: a data file is corrupt, or frames are missing, repeated or out of range.
     """
     lengths = np.array([episode.length for episode in episodes])
     starts = dict(zip((episode.index for episode in episodes), np.cumsum(lengths) - lengths, strict=True))
@@ -106,12 +106,12 @@ def read_rows(folder: Folder, episodes: list[EpisodeRow], columns: list[str]) ->
         for group in _row_groups(file, [*columns, "episode_index", "frame_index"], set(starts)):
             episode, frame = group.column("episode_index").to_numpy(), group.column("frame_index").to_numpy()
             if any(frame < 0) or any(frame >= [size[e] for e in episode]):
-                raise ValueError(f"{file} is corrupt: a frame_index exceeds its episode's length; collect the data set again")
+                raise UserError(f"{file} is corrupt: a frame_index exceeds its episode's length; collect the data set again")
             position = np.array([starts[e] for e in episode]) + frame
             seen[position] = True
             yield position, group
     if not seen.all():
-        raise ValueError(f"dataset {folder.path} is truncated: {int((~seen).sum())} of {len(seen)} frames are missing; collect it again")
+        raise UserError(f"dataset {folder.path} is truncated: {int((~seen).sum())} of {len(seen)} frames are missing; collect it again")
 
 
 def floats(column: pa.ChunkedArray, width: int) -> np.ndarray:
@@ -119,7 +119,7 @@ def floats(column: pa.ChunkedArray, width: int) -> np.ndarray:
     values = column.combine_chunks()
     flat = values.flatten() if pa.types.is_nested(values.type) else values
     if values.null_count or flat.null_count or len(flat) != len(values) * width:
-        raise ValueError(f"a column of {len(values)} rows holds {len(flat)} values where {width} per row are declared; it is corrupt")
+        raise UserError(f"a column of {len(values)} rows holds {len(flat)} values where {width} per row are declared; it is corrupt")
     return flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(values), width)
 
 
@@ -127,10 +127,10 @@ def decode_images(column: pa.ChunkedArray, shape: tuple[int, ...], name: str) ->
     """Decode a column of embedded image files (PNG, JPEG). Yields `(H, W, 3)` uint8 RGB."""
     for encoded in column.combine_chunks().field("bytes").to_pylist():
         if encoded is None:
-            raise ValueError(f"feature '{name}' holds image paths instead of embedded images; save the data set again with LeRobot")
+            raise UserError(f"feature '{name}' holds image paths instead of embedded images; save the data set again with LeRobot")
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is None:
-            raise ValueError(f"feature '{name}' holds an image that cannot be decoded; collect the data set again")
+            raise UserError(f"feature '{name}' holds an image that cannot be decoded; collect the data set again")
         if image.shape != shape:
             raise SpecError(f"an image of feature '{name}' has shape {image.shape}, the spec wants {shape}")
         yield image
@@ -144,33 +144,33 @@ def decode_video(episode: EpisodeRow, name: str, times: np.ndarray, fps: float) 
     try:
         frames = decode_video_frames(file, (start + times).tolist(), tolerance_s=0.5 / fps, backend="pyav", return_uint8=True)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
-        raise ValueError(f"video {file} is truncated or corrupt: {_first_line(error)}; record the data set again") from error
+        raise UserError(f"video {file} is truncated or corrupt: {_first_line(error)}; record the data set again") from error
     return frames.permute(0, 2, 3, 1).numpy()
 
 
 def _read_info(path: Path) -> dict[str, Any]:
     file = path / "meta/info.json"
     if not file.is_file():
-        raise ValueError(f"{path} is not a LeRobotDataset: meta/info.json is missing")
+        raise UserError(f"{path} is not a LeRobotDataset: meta/info.json is missing")
     try:
         info = json.loads(file.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is truncated or corrupt: {error}") from error
+        raise UserError(f"{file} is truncated or corrupt: {error}") from error
     version = str(info.get("codebase_version"))
     if not version.startswith("v3"):
-        raise ValueError(f"dataset {path} has LeRobot format {version}, only v3 can be read; convert it with LeRobot's converter to v3.0")
+        raise UserError(f"dataset {path} has LeRobot format {version}, only v3 can be read; convert it with LeRobot's converter to v3.0")
     return info
 
 
 def _read_table(file: Path) -> pa.Table:
     """Read a small table without the episodes' statistics."""
     if not file.is_file():
-        raise ValueError(f"the dataset is truncated: {file} is missing; collect it again")
+        raise UserError(f"the dataset is truncated: {file} is missing; collect it again")
     try:
         columns = [name for name in pq.read_schema(file).names if not name.startswith("stats/")]
         return pq.ParquetFile(file).read(columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{file} is truncated or corrupt: {_first_line(error)}; collect the data set again") from error
+        raise UserError(f"{file} is truncated or corrupt: {_first_line(error)}; collect the data set again") from error
 
 
 def _read_episodes(path: Path, info: dict[str, Any]) -> tuple[EpisodeRow, ...]:
@@ -201,20 +201,20 @@ def _check_complete(folder: Folder) -> None:
     for what, found in (("episodes", len(episodes)), ("frames", frames)):
         declared = info[f"total_{what}"]
         if found != declared:
-            raise ValueError(f"dataset {folder.path} is truncated: {found} of {declared} {what} are listed; collect it again")
+            raise UserError(f"dataset {folder.path} is truncated: {found} of {declared} {what} are listed; collect it again")
     for file in dict.fromkeys(episode.data_file for episode in episodes):
         if not file.is_file():
-            raise ValueError(f"dataset {folder.path} is truncated: {file.relative_to(folder.path)} is missing; collect it again")
+            raise UserError(f"dataset {folder.path} is truncated: {file.relative_to(folder.path)} is missing; collect it again")
         try:
             found = pq.read_metadata(file).num_rows
         except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{file} is truncated or corrupt: {_first_line(error)}; collect the data set again") from error
+            raise UserError(f"{file} is truncated or corrupt: {_first_line(error)}; collect the data set again") from error
         wanted = sum(episode.length for episode in episodes if episode.data_file == file)
         if found != wanted:
-            raise ValueError(f"dataset {folder.path} is truncated: {file.name} holds {found} of {wanted} frames; collect it again")
+            raise UserError(f"dataset {folder.path} is truncated: {file.name} holds {found} of {wanted} frames; collect it again")
     for file in dict.fromkeys(file for episode in episodes for file, _ in episode.videos.values()):
         if not file.is_file():
-            raise ValueError(f"dataset {folder.path} is truncated: {file.relative_to(folder.path)} is missing; record it again")
+            raise UserError(f"dataset {folder.path} is truncated: {file.relative_to(folder.path)} is missing; record it again")
 
 
 def _row_groups(file: Path, columns: list[str], episodes: set[int]) -> Iterator[pa.Table]:
@@ -228,7 +228,7 @@ def _row_groups(file: Path, columns: list[str], episodes: set[int]) -> Iterator[
                     table = source.read_row_group(group, columns=columns)
                     yield table if wanted.all() else table.filter(pa.array(wanted))
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{file} is truncated or corrupt: {_first_line(error)}; collect the data set again") from error
+        raise UserError(f"{file} is truncated or corrupt: {_first_line(error)}; collect the data set again") from error
 
 
 def _feature(folder: Folder, name: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from policies.interface import SpecError
+from policies.interface import SpecError, UserError
 from vla_rl.data.reader import TASK_COLUMN
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def write_episodes(out: Path, spec: EnvSpec, episodes: Iterable[Demonstration], 
         FileExistsError: `out` exists.
         OSError: the disk is, or would become, full.
         SpecError: an episode does not fit `spec`.
-        ValueError: there are no episodes.
+        UserError: there are no episodes.
     """
     if out.exists():
         raise FileExistsError(f"{out} already exists; choose another folder or delete it")
@@ -59,7 +59,7 @@ def write_episodes(out: Path, spec: EnvSpec, episodes: Iterable[Demonstration], 
     source = iter(episodes)
     first = next(source, None)  # before the writer imports LeRobot, so that simulation is under way meanwhile
     if first is None:
-        raise ValueError(f"no episodes to write to {out}")
+        raise UserError(f"no episodes to write to {out}")
     try:
         with EpisodeWriter(partial, spec) as writer:
             for episode in chain([first], source):
