@@ -55,7 +55,7 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--line); bord
 figure img { width: 100%; display: block }
 figcaption { color: var(--soft); font-size: 13px; margin-bottom: 6px }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 14px }
-video { width: 200px; display: block; border-radius: 6px; background: #eee }
+video { width: 220px; display: block; border-radius: 6px; background: #eee }
 .films td, .films th { text-align: left; vertical-align: top }
 details { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 10px 16px; margin: 8px 0 }
 summary { cursor: pointer; font-weight: 600 }
@@ -207,7 +207,7 @@ def _videos(summary: Summary) -> dict[str, Path]:
 
 
 def _film(path: Path) -> str:
-    return f'<video src="data:video/mp4;base64,{_base64(path.read_bytes())}" autoplay loop muted playsinline controls></video>'
+    return f'<video src="data:video/mp4;base64,{_base64(path.read_bytes())}" autoplay loop muted playsinline></video>'
 
 
 def _sheets(summaries: Sequence[Summary]) -> str:
