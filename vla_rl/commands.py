@@ -84,3 +84,51 @@ def evaluate(args: list[str]) -> None:
         evaluate_policy(policy, env, config.evaluate, config.sim.tasks, config.seed, known.out or known.policy / "evaluation")
     finally:
         env.close()
+
+
+def grid(args: list[str]) -> None:
+    """`vla-rl grid GRID [--only CELL ...] [--runs DIR] [--dry-run]`."""
+    parser = _parser("grid", "An experiment cell by cell; finished cells are skipped.")
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--only", nargs="+", default=[], metavar="CELL", help="only these cells, and what they need")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders go (default: runs)")
+    parser.add_argument("--results", type=Path, help="where finished cells' JSON files go (default: results/ beside the grids)")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands that are left to do")
+    known = parser.parse_args(args)
+    from vla_rl.grid import run_grid
+
+    run_grid(known.grid, tuple(known.only), known.runs, known.dry_run, known.results)
+
+
+def compare(args: list[str]) -> None:
+    """`vla-rl compare RUN_OR_CELL... --out DIR [--student CELL --teacher CELL]`."""
+    parser = _parser("compare", "Tables, curves and one HTML report over runs or finished cells.")
+    parser.add_argument("paths", type=Path, nargs="+", help="run folders, cell JSON files, or folders of these")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
+    parser.add_argument("--student", help="cell where the gap starts")
+    parser.add_argument("--teacher", help="cell where the gap ends")
+    known = parser.parse_args(args)
+    from vla_rl.compare import compare
+
+    compare(known.paths, known.out, known.student, known.teacher)
+
+
+def demo(args: list[str]) -> None:
+    """`vla-rl demo [--out runs/demo]`: resumable, under 15 minutes on two cores."""
+    parser = _parser("demo", "Collect, train a teacher and a student, distil, evaluate, report. Run it again to resume.")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="everything goes here (default: runs/demo)")
+    known = parser.parse_args(args)
+    from vla_rl.demo import demo
+
+    demo(known.out)
+
+
+def bench(args: list[str]) -> None:
+    """`vla-rl bench rollout [PRESET] [--repeats 7 ...]`."""
+    parser = _parser("bench", "Throughput against what the parts allow.", config=True)
+    parser.add_argument("what", choices=["rollout"])
+    parser.add_argument("preset", type=Path, nargs="?")
+    known, flags = parser.parse_known_args(args)
+    from vla_rl.bench import BenchConfig, bench_rollout
+
+    bench_rollout(load_config(BenchConfig, known.preset, flags, "vla-rl bench rollout [PRESET]"))

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,8 @@ class Plan:
     path: Path
     runs: Path
     """Root of run folders; this grid's are in `<runs>/<grid>/`."""
+    results: Path
+    """Root of finished records; this grid's are in `<results>/<grid>/`."""
 
     def folder(self, run: Run) -> Path:
         """Run folder: checkpoints, policy, logs. Not kept in the repository."""
@@ -189,8 +191,8 @@ class Plan:
         return self.folder(run) / ("dataset" if self.grid.cells[run.cell].collect else "policy")
 
     def record(self, run: Run) -> Path:
-        """The small JSON file of the finished run, in `results/<grid>/` beside the folder of grid files."""
-        return self.path.parent.parent / "results" / self.grid.name / f"{run.name}.json"
+        """The small JSON file of the finished run."""
+        return self.results / self.grid.name / f"{run.name}.json"
 
     def command(self, run: Run) -> list[str]:
         """Arguments of `vla-rl` that do the run."""
@@ -205,7 +207,7 @@ class Plan:
 
     def portable_command(self, run: Run) -> str:
         """The command as recorded: the same wherever the run folders lie."""
-        return shlex.join(["vla-rl", *Plan(self.grid, self.path, Path("runs")).command(run)])
+        return shlex.join(["vla-rl", *replace(self, runs=Path("runs")).command(run)])
 
     def finished(self, run: Run) -> bool:
         """Whether the run's record exists. Raises `GridError` if it was made by another command."""
@@ -239,6 +241,7 @@ def run_grid(
     only: tuple[str, ...] = (),
     runs: Path = Path("runs"),
     dry_run: bool = False,
+    results: Path | None = None,
     execute: Execute | None = None,
 ) -> None:
     """Do every unfinished run of a grid, one after another; calling it again resumes.
@@ -248,12 +251,13 @@ def run_grid(
         only: cells to finish (with what they need); all if empty.
         runs: root of the run folders.
         dry_run: print the commands that would run, and stop.
+        results: root of the finished records; `results/` beside the folder of grid files by default.
         execute: how a command is run; as a subprocess of this interpreter by default.
 
     Raises:
         GridError: the grid file is wrong, a record was made by another command, or a run failed.
     """
-    plan = Plan(load_grid(path), path, runs)
+    plan = Plan(load_grid(path), path, runs, results or path.parent.parent / "results")
     todo = plan.remaining(only)
     console = Console(highlight=False)
     total = sum(len(plan.grid.seeds_of(cell)) for cell in only or plan.grid.cells)
@@ -344,9 +348,6 @@ def _log(plan: Plan, run: Run) -> Path:
 
 def _flag(key: str, value: Any) -> list[str]:
     """Command-line form of one setting."""
-    if isinstance(value, bool):
-        section, _, name = key.rpartition(".")
-        return [f"--{key}" if value else f"--{section}{'.' if section else ''}no-{name}"]
     if isinstance(value, (list, tuple)):
         return [f"--{key}", *map(str, value)]
     return [f"--{key}", str(value)]

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import json
-import platform
+import shlex
 import shutil
-import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from policies.interface import UserError
 from vla_rl.config import Config, dump_yaml
+from vla_rl.provenance import describe_environment
 
 MIN_FREE_BYTES = 200 * 2**20
-PACKAGES = ("torch", "transformers", "lerobot", "mujoco", "metaworld", "numpy")
 
 
 class Run:
@@ -36,7 +34,8 @@ class Run:
         if free < MIN_FREE_BYTES:
             raise UserError(f"only {free >> 20} MiB are free under {folder}; a run needs at least {MIN_FREE_BYTES >> 20} MiB")
         dump_yaml(config, folder / "config.yaml")
-        (folder / "environment.json").write_text(json.dumps(describe_environment(), indent=2) + "\n")
+        environment = {"command": shlex.join(["vla-rl", *sys.argv[1:]]), **describe_environment()}
+        (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
         self.rows: list[dict[str, Any]] = []
         self._writer: SummaryWriter | None = None
 
@@ -69,28 +68,3 @@ class Run:
         """Flush TensorBoard."""
         if self._writer is not None:
             self._writer.close()
-
-
-def describe_environment() -> dict[str, Any]:
-    """Command, commit, versions and hardware of this process."""
-    return {
-        "command": " ".join(["vla-rl", *sys.argv[1:]]),
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "machine": f"{platform.machine()}, {_cpu_name()}",
-    }
-
-
-def _git(*args: str) -> str:
-    """Output of a git command in this repository, empty outside one."""
-    done = subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
-def _cpu_name() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} × {names[0]}" if names else platform.processor()

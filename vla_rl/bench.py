@@ -1,0 +1,216 @@
+"""Throughput of the rollout engine against what its parts allow, and of our rendering against LeRobot's, in one run.
+
+Raw rates are taken alone on one core each: physics steps of a scene, renders of it, policy inferences at the batch
+that a group of environments has. A decision costs K physics steps, one render and one inference, so `cores` cores
+cannot make more than `cores / (K / physics + 1 / render + 1 / inference)` decisions per second.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from policies.config import PolicyConfig
+from policies.folder import load_policy
+from policies.vla import VlaPolicy
+from sim.metaworld.cameras import CAMERAS
+from sim.metaworld.render import RenderContext, Renderer
+from sim.metaworld.scene import Scene
+from sim.metaworld.tasks import VISIBLE_SITES
+from sim.vec_env import SEED_RANGES
+from vla_rl.batch import Episode
+from vla_rl.config import Positive, SimConfig, Strict
+from vla_rl.rollout import GROUPS, run_episodes
+from vla_rl.train import make_env, make_spec
+
+
+class BenchConfig(Strict):
+    """What to measure."""
+
+    sim: SimConfig = SimConfig()
+    policy: PolicyConfig = PolicyConfig()
+    init: Path | None = None
+    """Policy folder to measure with; an untrained policy (whose episodes run to the horizon) if unset."""
+    repeats: Positive = 7
+    """Interleaved repeats; medians are printed with their spread."""
+    rollout_episodes: Positive = 32
+    """Episodes per repeat of the rollout engine."""
+    raw_seconds: float = Field(default=1.0, gt=0)
+    """Seconds per repeat of each raw rate."""
+    lerobot: bool = True
+    """Also measure LeRobot's own Meta-World environment."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Repeats of one rate [1/s]."""
+
+    name: str
+    values: list[float]
+
+    @property
+    def median(self) -> float:
+        """Median over the repeats."""
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        return f"{self.name:44} {self.median:9.1f} /s   ({min(self.values):.1f} – {max(self.values):.1f})"
+
+
+def bench_rollout(config: BenchConfig) -> dict[str, float]:
+    """Measure, print and return medians and ratios."""
+    torch.set_num_threads(1)
+    env = make_env(config.sim)
+    try:
+        policy = load_policy(config.init) if config.init else VlaPolicy(config.policy, make_spec(env.spec, config.policy))
+        episodes = [Episode(config.sim.tasks[i % len(config.sim.tasks)], SEED_RANGES["train"][i]) for i in range(config.rollout_episodes)]
+        run_episodes(policy, env, episodes, mode="stochastic", seed=0)  # every scene is built and compiled once
+
+        def rollout() -> float:
+            started = time.perf_counter()
+            batch, _ = run_episodes(policy, env, episodes, mode="stochastic", seed=0, keep=True)
+            assert batch is not None
+            return len(batch) / (time.perf_counter() - started)
+
+        measures: dict[str, Callable[[], float]] = {
+            "physics": _repeat(_physics(config.sim), config.raw_seconds),
+            "render": _repeat(_render(config.sim), config.raw_seconds),
+            "inference": _repeat(_inference(policy, config.sim, env.reset(range(_group(config.sim)), *_starts(config.sim))), config.raw_seconds),
+            "rollout": rollout,
+        }
+        if config.lerobot:
+            measures["lerobot"] = _repeat(_lerobot(config.sim), config.raw_seconds)
+            measures["ours"] = _repeat(_step_and_render(config.sim), config.raw_seconds)
+        values: dict[str, list[float]] = {name: [] for name in measures}
+        for _ in range(config.repeats):
+            for name, measure in measures.items():
+                values[name].append(measure())
+    finally:
+        env.close()
+    return _report(config, policy.spec.executed, {name: Rate(_LABELS[name], value) for name, value in values.items()})
+
+
+_LABELS = {
+    "physics": "raw physics steps, one core",
+    "render": "raw renders, one core",
+    "inference": "raw policy inferences, one core",
+    "rollout": "rollout engine, decisions",
+    "lerobot": "LeRobot's Meta-World environment, steps",
+    "ours": "our scene, step and render, steps",
+}
+
+
+def _report(config: BenchConfig, executed: int, rates: dict[str, Rate]) -> dict[str, float]:
+    for rate in rates.values():
+        print(rate)
+    cost = executed / rates["physics"].median + 1 / rates["render"].median + 1 / rates["inference"].median
+    result = {name: rate.median for name, rate in rates.items()}
+    result["bound"] = config.sim.workers / cost
+    result["fraction"] = result["rollout"] / result["bound"]
+    print(f"bound for {config.sim.workers} cores: {result['bound']:.1f} decisions/s; the rollout engine reaches {result['fraction']:.2f} of it")
+    if "lerobot" in rates:
+        ratios = [ours / theirs for ours, theirs in zip(rates["ours"].values, rates["lerobot"].values, strict=True)]
+        result["render_ratio"] = statistics.median(ratios)
+        print(f"step and render: {result['render_ratio']:.1f} times LeRobot's environment ({min(ratios):.1f} – {max(ratios):.1f})")
+    return result
+
+
+def _repeat(action: Callable[[], int], seconds: float) -> Callable[[], float]:
+    """Rate of `action`, which returns how many things it did, over at least `seconds`."""
+
+    def measure() -> float:
+        started, count = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - started) < seconds:
+            count += action()
+        return count / elapsed
+
+    return measure
+
+
+def _group(sim: SimConfig) -> int:
+    return max(1, sim.num_envs // GROUPS)
+
+
+def _starts(sim: SimConfig) -> tuple[list[int], list[str]]:
+    """Seeds and tasks of one group's environments."""
+    count = _group(sim)
+    return list(SEED_RANGES["train"][:count]), [sim.tasks[i % len(sim.tasks)] for i in range(count)]
+
+
+def _scene(sim: SimConfig) -> Scene:
+    scene = Scene(sim.tasks[0])
+    scene.reset(SEED_RANGES["train"][0])
+    return scene
+
+
+def _physics(sim: SimConfig) -> Callable[[], int]:
+    """Steps of the first task by its expert's first actions, restarted every 100 steps."""
+    scene = _scene(sim)
+    start = scene.save()
+    actions = np.random.default_rng(0).uniform(-1, 1, (100, 4)).astype(np.float32)
+
+    def run() -> int:
+        scene.load(start)
+        for action in actions:
+            scene.step(action)
+        return len(actions)
+
+    return run
+
+
+def _render(sim: SimConfig) -> Callable[[], int]:
+    scene, context = _scene(sim), RenderContext(sim.image_px)
+    renderer = Renderer(scene.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(sim.tasks[0], ()))
+
+    def run() -> int:
+        renderer.render(scene.data)
+        return int(context is not None)  # the context must outlive the renderer
+
+    return run
+
+
+def _step_and_render(sim: SimConfig) -> Callable[[], int]:
+    scene, context = _scene(sim), RenderContext(sim.image_px)
+    renderer = Renderer(scene.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(sim.tasks[0], ()))
+    start = scene.save()
+
+    def run() -> int:
+        scene.load(start)
+        for _ in range(20):
+            scene.step(np.zeros(4, np.float32))
+            renderer.render(scene.data)
+        return 20 * int(context is not None)
+
+    return run
+
+
+def _inference(policy: VlaPolicy, sim: SimConfig, obs: dict[str, np.ndarray]) -> Callable[[], int]:
+    generator = torch.Generator().manual_seed(0)
+
+    @torch.no_grad()
+    def run() -> int:
+        policy.sample(policy.encode(obs), "stochastic", 1.0, generator)
+        return _group(sim)
+
+    return run
+
+
+def _lerobot(sim: SimConfig) -> Callable[[], int]:
+    """LeRobot's environment of the first task, asked for the same pixel size."""
+    from lerobot.envs.metaworld import MetaworldEnv
+
+    env = MetaworldEnv(task=f"{sim.tasks[0]}-v3", obs_type="pixels_agent_pos", observation_width=sim.image_px, observation_height=sim.image_px)
+    env.reset(seed=0)
+
+    def run() -> int:
+        env.step(np.zeros(4, np.float32))
+        return 1
+
+    return run
