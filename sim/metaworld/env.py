@@ -29,8 +29,8 @@ def check_name(kind: str, given: str, allowed: Sequence[str]) -> None:
     """Raise `SimulationError` naming close matches unless `given` is allowed."""
     if given not in allowed:
         close = get_close_matches(given, allowed, n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise SimulationError(f"unknown {kind} '{given}'{hint} Allowed: {', '.join(allowed)}")
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise SimulationError(f"unknown {kind} '{given}'; {hint}allowed: {', '.join(allowed)}")
 
 
 def make_spec(camera: str, image_px: int) -> EnvSpec:

@@ -191,7 +191,7 @@ def test_held_out_phrasings_are_drawn_on_request():
     [
         ({"backend": "metaword"}, "unknown simulator backend 'metaword'.*allowed: metaworld"),
         ({"tasks": ["drawr-open"]}, "unknown Meta-World task 'drawr-open'; did you mean drawer-open"),
-        ({"camera": "corner"}, "unknown camera 'corner'; did you mean corner2.*Allowed: corner2, behind, side"),
+        ({"camera": "corner"}, "unknown camera 'corner'; did you mean corner2.*allowed: corner2, behind, side"),
         ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
         ({"workers": -1}, "workers must be at least 1, got -1"),
         ({"paraphrases": "test"}, "unknown set of paraphrases 'test'.*train, held_out"),
@@ -205,7 +205,7 @@ def test_make_refuses(change, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda env: env.reset([0], [1], ["hammer"]), "unknown task 'hammer'.*Allowed: button-press-topdown"),
+        (lambda env: env.reset([0], [1], ["hammer"]), "unknown task 'hammer'.*allowed: button-press-topdown"),
         (lambda env: env.reset([0], [-1], ["push"]), "seeds must not be negative, got -1"),
         (lambda env: env.reset([0, 1], [1], ["push"]), "one seed and one task per environment"),
         (lambda env: env.reset([8], [1], ["push"]), r"within 0\.\.7.*got \[8\]"),
