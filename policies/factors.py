@@ -1,6 +1,6 @@
 """Decisions and their factors: the closed-form distributions that every objective works on.
 
-    B batch · F factors of a decision · V bins · K chunk steps · A action dimensions
+B batch · F factors of a decision · V bins · K chunk steps · A action dimensions
 """
 
 from __future__ import annotations

@@ -52,10 +52,14 @@ def _load_strictly(policy: VlaPolicy, weights: dict[str, torch.Tensor], folder: 
     if missing or extra:
         statistics = [name for name in missing if name.startswith("normalizer.")]
         what = f"normalisation statistics {statistics} are missing" if statistics else f"missing {missing[:3]}, unexpected {extra[:3]}"
-        raise FolderError(f"{folder}/policy.safetensors does not fit config.yaml: {what} ({len(missing)} missing, {len(extra)} unexpected tensors)")
+        raise FolderError(
+            f"{folder}/policy.safetensors does not fit config.yaml: {what} ({len(missing)} missing, {len(extra)} unexpected tensors)"
+        )
     for name, value in weights.items():
         if value.shape != expected[name].shape:
-            raise FolderError(f"{folder}/policy.safetensors: tensor '{name}' has shape {tuple(value.shape)}, expected {tuple(expected[name].shape)}")
+            raise FolderError(
+                f"{folder}/policy.safetensors: tensor '{name}' has shape {tuple(value.shape)}, expected {tuple(expected[name].shape)}"
+            )
         if name.startswith("normalizer.") and not torch.equal(value, expected[name]):
             raise FolderError(f"{folder}: normalisation statistic '{name}' is {value.tolist()}, spec.json says {expected[name].tolist()}")
         if not torch.isfinite(value).all():

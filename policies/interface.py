@@ -117,7 +117,9 @@ class PolicySpec(BaseModel):
         for entry in self.entries:
             value = obs[entry.name]
             if tuple(value.shape[1:]) != entry.shape:
-                raise SpecError(f"entry '{entry.name}' has shape {tuple(value.shape)}, the spec wants (B, {', '.join(map(str, entry.shape))})")
+                raise SpecError(
+                    f"entry '{entry.name}' has shape {tuple(value.shape)}, the spec wants (B, {', '.join(map(str, entry.shape))})"
+                )
             kind = "str" if isinstance(value, np.ndarray) and value.dtype.kind in "UO" else str(value.dtype).removeprefix("torch.")
             if kind != entry.dtype:
                 raise SpecError(f"entry '{entry.name}' has dtype {kind}, the spec wants {entry.dtype}")
@@ -172,7 +174,9 @@ class ChunkPolicy(Protocol):
         """Run the backbone once on B observations; the result serves sampling, scoring and critics."""
         ...
 
-    def sample(self, context: Context, mode: Mode = "stochastic", temperature: float = 1.0, generator: torch.Generator | None = None) -> tuple[torch.Tensor, Decision]:
+    def sample(
+        self, context: Context, mode: Mode = "stochastic", temperature: float = 1.0, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, Decision]:
         """Draw one chunk per context row: actions `(B, K, A)` float32 in the spec's units, and the decision made.
 
         For a group of G samples per observation, repeat the context rows: `context[index.repeat_interleave(G)]`.

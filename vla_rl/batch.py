@@ -1,6 +1,6 @@
 """What a rollout leaves behind: flat rows, one per decision, keyed by globally unique ids.
 
-    D decisions of all episodes, in (episode, decision step) order · K chunk steps · A action dimensions · F factors
+D decisions of all episodes, in (episode, decision step) order · K chunk steps · A action dimensions · F factors
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ def bench_rollout(config: BenchConfig) -> dict[str, float]:
         measures: dict[str, Callable[[], float]] = {
             "physics": _repeat(_physics(config.sim), config.raw_seconds),
             "render": _repeat(_render(config.sim), config.raw_seconds),
-            "inference": _repeat(_inference(policy, config.sim, env.reset(range(_group(config.sim)), *_starts(config.sim))), config.raw_seconds),
+            "inference": _repeat(
+                _inference(policy, config.sim, env.reset(range(_group(config.sim)), *_starts(config.sim))), config.raw_seconds
+            ),
             "rollout": rollout,
         }
         if config.lerobot:
@@ -114,7 +116,9 @@ def _report(config: BenchConfig, executed: int, rates: dict[str, Rate]) -> dict[
     result = {name: rate.median for name, rate in rates.items()}
     result["bound"] = config.sim.workers / cost
     result["fraction"] = result["rollout"] / result["bound"]
-    print(f"bound for {config.sim.workers} cores: {result['bound']:.1f} decisions/s; the rollout engine reaches {result['fraction']:.2f} of it")
+    print(
+        f"bound for {config.sim.workers} cores: {result['bound']:.1f} decisions/s; the rollout engine reaches {result['fraction']:.2f} of it"
+    )
     if "lerobot" in rates:
         ratios = [ours / theirs for ours, theirs in zip(rates["ours"].values, rates["lerobot"].values, strict=True)]
         result["render_ratio"] = statistics.median(ratios)
@@ -206,7 +210,9 @@ def _lerobot(sim: SimConfig) -> Callable[[], int]:
     """LeRobot's environment of the first task, asked for the same pixel size."""
     from lerobot.envs.metaworld import MetaworldEnv
 
-    env = MetaworldEnv(task=f"{sim.tasks[0]}-v3", obs_type="pixels_agent_pos", observation_width=sim.image_px, observation_height=sim.image_px)
+    env = MetaworldEnv(
+        task=f"{sim.tasks[0]}-v3", obs_type="pixels_agent_pos", observation_width=sim.image_px, observation_height=sim.image_px
+    )
     env.reset(seed=0)
 
     def run() -> int:

@@ -1,6 +1,6 @@
 """Training checkpoints: a folder with the policy, the optimizer and the progress. Safetensors and JSON, no pickle.
 
-    checkpoints/000010/{policy/, optimizer.safetensors, optimizer.json, progress.json}
+checkpoints/000010/{policy/, optimizer.safetensors, optimizer.json, progress.json}
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from policies.folder import load_policy, save_policy
@@ -65,7 +66,7 @@ def load_checkpoint(path: Path, policy: VlaPolicy, optimizer: torch.optim.Optimi
         groups = json.loads((path / "optimizer.json").read_text())
         tensors = load_file(path / "optimizer.safetensors")
         progress = Progress(**json.loads((path / "progress.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise UserError(f"checkpoint {path} cannot be read: {error}; delete that folder to resume from the one before") from error
     policy.load_state_dict(load_policy(path / "policy").state_dict())
     slots: dict[int, dict[str, torch.Tensor]] = {}

@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from difflib import get_close_matches
 
         near = get_close_matches(args[0], VERBS, n=1)
-        print(f"vla-rl: unknown verb '{args[0]}'; {f'did you mean {near[0]}?' if near else 'there are ' + ', '.join(VERBS)}", file=sys.stderr)
+        print(
+            f"vla-rl: unknown verb '{args[0]}'; {f'did you mean {near[0]}?' if near else 'there are ' + ', '.join(VERBS)}", file=sys.stderr
+        )
         return EXIT_USER
     return _guarded(_command(args[0]), args[1:])
 
@@ -48,12 +50,16 @@ def _guarded(command: Callable[[list[str]], None], args: list[str]) -> int:
     """Turn mistakes of the user and interrupts into one sentence; programming errors keep their traceback."""
     from policies.interface import UserError
     from sim.vec_env import SimulationError
+    from vla_rl.errors import NonFiniteError, RolloutError, Stopped
 
     try:
         command(args)
-    except (UserError, SimulationError, FileNotFoundError, FileExistsError, ImportError) as error:
+    except (UserError, SimulationError, NonFiniteError, RolloutError, FileNotFoundError, FileExistsError, ImportError) as error:
         print(f"vla-rl: {error}", file=sys.stderr)
         return EXIT_USER
+    except Stopped as stopped:
+        print(f"vla-rl: {stopped}", file=sys.stderr)
+        return EXIT_STOPPED
     except KeyboardInterrupt:
         print("vla-rl: interrupted", file=sys.stderr)
         return EXIT_STOPPED

@@ -73,7 +73,9 @@ def evaluate(args: list[str]) -> None:
     tree = read_yaml(known.preset) if known.preset else {}
     if (known.policy / "config.yaml").is_file() and (known.policy / "policy").is_dir():
         tree = {"sim": read_yaml(known.policy / "config.yaml").get("sim", {})} | tree  # a run knows its simulator
-    config = apply_flags(validate(EvaluateConfig, tree, str(known.preset or known.policy)), flags, "vla-rl eval RUN [--out DIR] [--preset FILE]")
+    config = apply_flags(
+        validate(EvaluateConfig, tree, str(known.preset or known.policy)), flags, "vla-rl eval RUN [--out DIR] [--preset FILE]"
+    )
     from policies.folder import load_policy
     from vla_rl.train import evaluate_policy, make_env
 

@@ -197,7 +197,11 @@ def _describe(problem: ErrorDetails, schema: type[BaseModel]) -> str:
     known = sorted(_keys(schema))
     key = str(problem["loc"][-1])
     near = difflib.get_close_matches(key, {name.rsplit(".", 1)[-1]: None for name in known}, n=1)
-    hint = f"did you mean {' or '.join(name for name in known if name.rsplit('.', 1)[-1] == near[0])}?" if near else f"known are {', '.join(known)}"
+    hint = (
+        f"did you mean {' or '.join(name for name in known if name.rsplit('.', 1)[-1] == near[0])}?"
+        if near
+        else f"known are {', '.join(known)}"
+    )
     return f"unknown key {path}; {hint}"
 
 

@@ -14,7 +14,8 @@ from types import FrameType
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from policies.vla import VlaPolicy
 from sim.vec_env import SEED_RANGES, VecEnv
@@ -23,6 +24,7 @@ from vla_rl.algorithms.sft import Sft
 from vla_rl.batch import Episode
 from vla_rl.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
 from vla_rl.data.demos import Demos
+from vla_rl.errors import Stopped
 from vla_rl.rollout import run_episodes
 from vla_rl.run import Run
 
@@ -106,10 +108,6 @@ def _training(run: Run, algorithm: Sft | Opd) -> Iterator[Progress]:
     save_checkpoint(run.checkpoints, algorithm.policy, algorithm.optimizer, progress)
 
 
-class Stopped(Exception):
-    """Training was interrupted by Ctrl-C or SIGTERM and stopped between two updates."""
-
-
 def _updates(start: int, stop: int, name: str) -> Iterator[int]:
     """Count updates behind a progress bar with the time left. Ctrl-C or SIGTERM raises `Stopped` after the update under way."""
     asked = False
@@ -122,7 +120,14 @@ def _updates(start: int, stop: int, name: str) -> Iterator[int]:
         print("stopping after this update (again: stop at once, without a checkpoint)")
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     try:
         with Bar(*columns) as bar:
             task = bar.add_task(name, total=stop, completed=start)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 
-
-class NonFiniteError(RuntimeError):
-    """A loss or gradient is NaN or infinite; the weights were not touched."""
+from vla_rl.errors import NonFiniteError
 
 
 def gradient_step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float) -> float:

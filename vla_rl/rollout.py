@@ -16,19 +16,16 @@ import numpy as np
 import torch
 
 from policies.factors import Decision
-from policies.interface import ChunkPolicy, Context, Mode, Observation, PolicySpec, SpecError
+from policies.interface import ChunkPolicy, Context, Mode, Observation, PolicySpec
 from sim.vec_env import ChunkStep, PendingChunk, PendingReset, VecEnv
 from vla_rl.batch import Batch, Episode, EpisodeResult
+from vla_rl.errors import RolloutError
 
 GROUPS = 4
 """Groups of environments that take turns: two per worker at the default two workers keep every worker busy."""
 
 Progress = Callable[[int, int], None]
 """Called with (finished episodes, successes so far)."""
-
-
-class RolloutError(RuntimeError):
-    """The policy produced something that must not be executed."""
 
 
 @dataclass
@@ -152,7 +149,12 @@ def run_episodes(
 def require_matching_env(spec: PolicySpec, env: VecEnv) -> None:
     """Raise `SpecError` unless the environment offers exactly the entries, action and control rate of the spec."""
     offered = spec.model_copy(
-        update={"embodiment": env.spec.embodiment, "entries": env.spec.entries, "action": env.spec.action, "control_hz": env.spec.control_hz}
+        update={
+            "embodiment": env.spec.embodiment,
+            "entries": env.spec.entries,
+            "action": env.spec.action,
+            "control_hz": env.spec.control_hz,
+        }
     )
     spec.require_same(offered, "policy and environment")
 
@@ -161,7 +163,8 @@ def _make_groups(num_envs: int, episodes: Sequence[Episode], seed: int) -> list[
     count = min(GROUPS, num_envs, max(1, len(episodes)))
     numbered = list(enumerate(episodes))
     return [
-        _Group(list(range(num_envs))[g::count], deque(numbered[g::count]), torch.Generator().manual_seed(seed * GROUPS + g)) for g in range(count)
+        _Group(list(range(num_envs))[g::count], deque(numbered[g::count]), torch.Generator().manual_seed(seed * GROUPS + g))
+        for g in range(count)
     ]
 
 

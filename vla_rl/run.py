@@ -1,6 +1,6 @@
 """The run folder: everything that one training run leaves behind.
 
-    runs/x/  config.yaml  environment.json  metrics.jsonl  tensorboard/  checkpoints/  policy/  result.json
+runs/x/  config.yaml  environment.json  metrics.jsonl  tensorboard/  checkpoints/  policy/  result.json
 """
 
 from __future__ import annotations

@@ -43,7 +43,12 @@ def make_env(config: SimConfig) -> VecEnv:
 def make_spec(env: EnvSpec, policy: PolicyConfig) -> PolicySpec:
     """The interface of a new policy in an environment."""
     return PolicySpec(
-        embodiment=env.embodiment, entries=env.entries, action=env.action, control_hz=env.control_hz, chunk=policy.chunk, executed=policy.executed
+        embodiment=env.embodiment,
+        entries=env.entries,
+        action=env.action,
+        control_hz=env.control_hz,
+        chunk=policy.chunk,
+        executed=policy.executed,
     )
 
 
@@ -137,4 +142,6 @@ def _curve(run: Run) -> list[dict[str, Any]]:
     """Validation success where it was measured, rollout success elsewhere; empty for offline training."""
     rows = [row for row in run.rows if "rollout_success" in row]
     names = ("update", "episodes", "decisions", "wall_s", "rollout_success", "validation_success", "entropy", "reverse_kl")
-    return [{name: row[name] for name in names if name in row} | {"success": row["rollout_success"]} for row in rows if np.isfinite(row["loss"])]
+    return [
+        {name: row[name] for name in names if name in row} | {"success": row["rollout_success"]} for row in rows if np.isfinite(row["loss"])
+    ]

@@ -1,6 +1,6 @@
 """Parallel action tokens (OpenVLA-OFT style): every action dimension at every chunk step is one categorical factor.
 
-    B batch · K chunk steps · A action dimensions · F = K·A factors · V bins · W trunk width
+B batch · K chunk steps · A action dimensions · F = K·A factors · V bins · W trunk width
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class TokenHead(nn.Module):
         """`(B, K, W)` trunk features → `(B, F, V)` logits."""
         return self.out(self.norm(features)).reshape(len(features), -1, self.bins)
 
-    def sample(self, features: torch.Tensor, mode: Mode, temperature: float, generator: torch.Generator | None) -> tuple[torch.Tensor, Decision]:
+    def sample(
+        self, features: torch.Tensor, mode: Mode, temperature: float, generator: torch.Generator | None
+    ) -> tuple[torch.Tensor, Decision]:
         """Draw normalised chunks `(B, K, A)` in [-1, 1] and the tokens behind them."""
         logits = self.logits(features)
         if mode == "greedy":

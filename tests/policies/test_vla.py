@@ -109,7 +109,9 @@ def _edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None])
         (lambda w: w["normalizer.affine.action.low"].fill_(-5), r"statistic 'normalizer.affine.action.low' is \[-5.0, -5.0\]"),
     ],
 )
-def test_damaged_weights_are_named(policy: VlaPolicy, tmp_path: Path, edit: Callable[[dict[str, torch.Tensor]], None], message: str) -> None:
+def test_damaged_weights_are_named(
+    policy: VlaPolicy, tmp_path: Path, edit: Callable[[dict[str, torch.Tensor]], None], message: str
+) -> None:
     save_policy(policy, tmp_path)
     _edit_weights(tmp_path, edit)
     with pytest.raises(FolderError, match=message):

@@ -9,7 +9,8 @@ import torch
 from policies.interface import SpecError
 from tests.vla_rl.counting import CountingEnv, counting_policy
 from vla_rl.batch import Batch, Episode, EpisodeResult
-from vla_rl.rollout import RolloutError, run_episodes
+from vla_rl.errors import RolloutError
+from vla_rl.rollout import run_episodes
 
 # Chunks of 3 executed steps, horizon 10: success inside a chunk, at its end, never, and at the very last step.
 EPISODES = [Episode("count", 5), Episode("wait", 6), Episode("count", 99), Episode("count", 10), Episode("wait", 1)]

@@ -1,8 +1,8 @@
 """Supervised fine-tuning on demonstration chunks.
 
-    L = mean over demonstrated (observation, chunk) pairs of −log π(chunk | observation)
+L = mean over demonstrated (observation, chunk) pairs of −log π(chunk | observation)
 
-    B batch · K chunk steps · A action dimensions
+B batch · K chunk steps · A action dimensions
 """
 
 from __future__ import annotations

@@ -24,5 +24,5 @@ def cross_entropy_loss(student: Factors, teacher: Factors) -> torch.Tensor:
 
 
 def log_ratio_reward(teacher_log_prob: torch.Tensor, behaviour_log_prob: torch.Tensor) -> torch.Tensor:
-    """r = log π_T(a) − log π_rollout(a) per factor, `(B, F)`, detached (eq. 6). Not whitened, no baseline, no reward-to-go."""
+    """R = log π_T(a) − log π_rollout(a) per factor, `(B, F)`, detached (eq. 6). Not whitened, no baseline, no reward-to-go."""
     return (teacher_log_prob - behaviour_log_prob).detach()
