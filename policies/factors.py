@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import torch
 
@@ -44,8 +44,10 @@ class Decision:
 class Factors(Protocol):
     """Distributions of the F factors of B decisions. All results are `(B, F)`; apply `mask` when averaging."""
 
-    mask: torch.Tensor
-    """`(B, F)` bool: factors that took part (executed steps, real action dimensions)."""
+    @property
+    def mask(self) -> torch.Tensor:
+        """`(B, F)` bool: factors that took part (executed steps, real action dimensions)."""
+        ...
 
     def log_prob(self) -> torch.Tensor:
         """Log-probability of each factor's drawn value, summed (never averaged) over the factor's elements."""
@@ -55,22 +57,22 @@ class Factors(Protocol):
         """Entropy of each factor."""
         ...
 
-    def kl(self, other: Factors, direction: Direction) -> torch.Tensor:
+    def kl(self, other: Self, direction: Direction) -> torch.Tensor:
         """`reverse`: KL(self‖other); `forward`: KL(other‖self)."""
         ...
 
-    def cross_entropy(self, other: Factors) -> torch.Tensor:
+    def cross_entropy(self, other: Self) -> torch.Tensor:
         """−log p_self at the most likely value of `other`."""
         ...
 
-    def detach(self) -> Factors:
+    def detach(self) -> Self:
         """The same factors without gradient."""
         ...
 
-    def __getitem__(self, index: torch.Tensor) -> Factors: ...
+    def __getitem__(self, index: torch.Tensor) -> Self: ...
 
-    @staticmethod
-    def cat(parts: Sequence[Any]) -> Factors:
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
         """Join factors of the same kind along the batch."""
         ...
 
@@ -109,8 +111,8 @@ class CategoricalFactors:
         """The same factors without gradient."""
         return CategoricalFactors(self.log_probs.detach(), self.tokens, self.mask, self.temperature)
 
-    @staticmethod
-    def cat(parts: Sequence[CategoricalFactors]) -> CategoricalFactors:
+    @classmethod
+    def cat(cls, parts: Sequence[CategoricalFactors]) -> CategoricalFactors:
         """Join along the batch."""
         log_probs, tokens, mask = (torch.cat([getattr(part, name) for part in parts]) for name in ("log_probs", "tokens", "mask"))
         return CategoricalFactors(log_probs, tokens, mask, parts[0].temperature)

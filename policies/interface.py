@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -158,24 +158,27 @@ class Context(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: torch.Tensor) -> Context: ...
+    def __getitem__(self, index: torch.Tensor) -> Self: ...
 
 
-class ChunkPolicy(Protocol):
+class ChunkPolicy[C: Context](Protocol):
     """A stochastic policy as a factorised distribution over chunks of K actions.
 
     The policy makes a few random decisions (factors) per observation; each factor has a closed-form
     distribution given the ones before it. Objectives work on factors and never on a policy's class.
     """
 
-    spec: PolicySpec
+    @property
+    def spec(self) -> PolicySpec:
+        """What the policy sees and does."""
+        ...
 
-    def encode(self, obs: Observation) -> Context:
+    def encode(self, obs: Observation) -> C:
         """Run the backbone once on B observations; the result serves sampling, scoring and critics."""
         ...
 
     def sample(
-        self, context: Context, mode: Mode = "stochastic", temperature: float = 1.0, generator: torch.Generator | None = None
+        self, context: C, mode: Mode = "stochastic", temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> tuple[torch.Tensor, Decision]:
         """Draw one chunk per context row: actions `(B, K, A)` float32 in the spec's units, and the decision made.
 
@@ -183,7 +186,7 @@ class ChunkPolicy(Protocol):
         """
         ...
 
-    def factors(self, context: Context, decision: Decision, mask: torch.Tensor) -> Factors:
+    def factors(self, context: C, decision: Decision, mask: torch.Tensor) -> Factors:
         """Distribution of every factor of `decision` at `context`; `mask` `(B, K, A)` bool marks executed, real elements."""
         ...
 
@@ -198,6 +201,6 @@ class ChunkPolicy(Protocol):
         """
         ...
 
-    def sft_loss(self, context: Context, chunk: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def sft_loss(self, context: C, chunk: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Supervised loss of chunks `(B, K, A)` in the spec's units; `mask` `(B, K, A)`, `weight` `(B,)`. Scalar."""
         ...

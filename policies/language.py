@@ -21,9 +21,15 @@ class ByteEncoder(nn.Module):
         super().__init__()
         self.tokenizer = ByT5Tokenizer(extra_ids=0)
         config = BertConfig(
-            vocab_size=len(self.tokenizer), hidden_size=BYTE_DIM, num_hidden_layers=1, num_attention_heads=4, intermediate_size=2 * BYTE_DIM,
-            max_position_embeddings=256, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        )  # fmt: skip
+            vocab_size=len(self.tokenizer),
+            hidden_size=BYTE_DIM,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            intermediate_size=2 * BYTE_DIM,
+            max_position_embeddings=256,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
         self.bert = BertModel(config, add_pooling_layer=False)
         self.project = nn.Linear(BYTE_DIM, width)
 

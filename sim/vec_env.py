@@ -94,6 +94,14 @@ class PendingReset(Protocol):
         ...
 
 
+class PendingDemonstration(Protocol):
+    """A demonstration under way in the simulator."""
+
+    def result(self) -> Demonstration:
+        """Wait for the episode to end. Raises `SimulationError` if a worker failed."""
+        ...
+
+
 class VecEnv(Protocol):
     """N environments of one embodiment. Every call names the environments it is about."""
 
@@ -129,6 +137,16 @@ class VecEnv(Protocol):
         """The scripted expert rolled `length` steps from each state and restored: `(n, length, A)` float32, clipped to the action range.
 
         If the expert's episode ends early, the last action is repeated. Raises `SimulationError` where a task has no expert.
+        """
+        ...
+
+    def submit_demonstrations(self, env_ids: Sequence[int], noise_std: float, render: bool = True) -> Sequence[PendingDemonstration]:
+        """Start the scripted expert in each environment, from its present state to the end of its episode.
+
+        Args:
+            env_ids: environments that were just reset. They have ended afterwards.
+            noise_std: standard deviation of Gaussian noise on executed actions, drawn from the seed; 0 for none.
+            render: keep an image per control step.
         """
         ...
 

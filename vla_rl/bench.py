@@ -116,9 +116,7 @@ def _report(config: BenchConfig, executed: int, rates: dict[str, Rate]) -> dict[
     result = {name: rate.median for name, rate in rates.items()}
     result["bound"] = config.sim.workers / cost
     result["fraction"] = result["rollout"] / result["bound"]
-    print(
-        f"bound for {config.sim.workers} cores: {result['bound']:.1f} decisions/s; the rollout engine reaches {result['fraction']:.2f} of it"
-    )
+    print(f"bound for {config.sim.workers} cores: {result['bound']:.1f} decisions/s; rollout engine / bound: {result['fraction']:.2f}")
     if "lerobot" in rates:
         ratios = [ours / theirs for ours, theirs in zip(rates["ours"].values, rates["lerobot"].values, strict=True)]
         result["render_ratio"] = statistics.median(ratios)

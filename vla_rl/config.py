@@ -179,7 +179,8 @@ def apply_flags[T: BaseModel](config: T, flags: Sequence[str], prog: str | None 
     """Override settings by flags. A wrong flag ends the program with a message that suggests the nearest one."""
     import tyro  # slow to import; not needed where there are no flags
 
-    return tyro.cli(tyro.conf.FlagConversionOff[tyro.conf.AvoidSubcommands[type(config)]], default=config, args=list(flags), prog=prog)
+    markers = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
+    return tyro.cli(type(config), default=config, args=list(flags), prog=prog, config=markers)
 
 
 def validate[T: BaseModel](schema: type[T], tree: dict[str, Any], source: str) -> T:

@@ -109,9 +109,11 @@ def run_episodes(
     """Run every episode once and return results in the order of `episodes`, with the decisions when `keep` is set.
 
     Args:
-        policy: acts in all environments, at `mode` and `temperature`.
+        policy: acts in all environments.
         env: its entries, action and control rate must equal the policy's spec.
         episodes: tasks and initial-state seeds.
+        mode: stochastic in training, greedy in evaluation.
+        temperature: of stochastic sampling; stored in the decisions.
         seed: seeds action sampling; initial states come from the episodes' own seeds.
         keep: return a `Batch` of all decisions.
         expert: also record the scripted expert's chunk at every decision (needs `keep`).

@@ -18,8 +18,10 @@ SCORING_BATCH = 256
 class Teacher(Protocol):
     """Scores the decisions that the student made; never acts."""
 
-    needs_expert: bool
-    """Whether rollouts must record the scripted expert's chunk at each decision."""
+    @property
+    def needs_expert(self) -> bool:
+        """Whether rollouts must record the scripted expert's chunk at each decision."""
+        ...
 
     def factors(self, batch: Batch) -> Factors:
         """The teacher's factors of every decision of the batch, without gradient."""

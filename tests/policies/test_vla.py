@@ -32,7 +32,7 @@ def test_normalisation_by_hand() -> None:
 
 
 def test_missing_or_empty_statistics_are_refused() -> None:
-    with pytest.raises(SpecError, match="no normalisation statistics for 'observation.velocity'; there are"):
+    with pytest.raises(SpecError, match=r"no normalisation statistics for 'observation.velocity'; there are"):
         Normalizer(SPEC)["observation.velocity"]
     with pytest.raises(SpecError, match="range of 'x' is empty"):
         Affine("x", (0.0,), (0.0,))

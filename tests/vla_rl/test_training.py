@@ -95,7 +95,7 @@ def test_offline_run_stopped_by_a_signal_resumes_exactly(tmp_path: Path, monkeyp
         return step(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(stopped, "update", interrupt_in_step_seven)
-    with pytest.raises(Stopped, match="stopped after update 7; checkpoint .*000007; continue with --resume"):
+    with pytest.raises(Stopped, match=r"stopped after update 7; checkpoint .*000007; continue with --resume"):
         offline(Run(tmp_path / "stopped", config(SFT), resume=False), stopped, demos())
     resumed = Sft(counting_policy(), SFT)
     offline(Run(tmp_path / "stopped", config(SFT), resume=True), resumed, demos())
@@ -193,7 +193,7 @@ def test_teacher_of_another_family_is_refused() -> None:
         require_same_family(student, VlaPolicy(PolicyConfig(bins=5), SPEC.model_copy(update={"chunk": 6})))
     shifted = counting_policy()
     shifted.normalizer["action"].low.fill_(-2)
-    with pytest.raises(SpecError, match="disagree on normalisation affine.action.low"):
+    with pytest.raises(SpecError, match=r"disagree on normalisation affine.action.low"):
         require_same_family(student, shifted)
 
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from policies.interface import Observation
-from sim.vec_env import SEED_RANGES, Demonstration, EnvSpec, SimulationError
+from sim.vec_env import SEED_RANGES, Demonstration, SimulationError, VecEnv
 from vla_rl.config import Fraction, Positive, SimConfig, Strict
 
 ATTEMPTS = 4
@@ -43,30 +42,7 @@ class CollectConfig(Strict):
     """Selects the initial states among the training seeds."""
 
 
-class PendingDemonstration(Protocol):
-    """A demonstration under way in the simulator."""
-
-    def result(self) -> Demonstration:
-        """Wait for the episode to end. Raises `SimulationError` if a worker failed."""
-        ...
-
-
-class Demonstrator(Protocol):
-    """What collecting needs of a vectorised environment: resets and whole episodes of its experts."""
-
-    spec: EnvSpec
-    num_envs: int
-
-    def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
-        """Start episodes."""
-        ...
-
-    def submit_demonstrations(self, env_ids: Sequence[int], noise_std: float) -> Sequence[PendingDemonstration]:
-        """Start the expert in environments that were just reset; results hold images."""
-        ...
-
-
-def collect(config: CollectConfig, env: Demonstrator) -> Path:
+def collect(config: CollectConfig, env: VecEnv) -> Path:
     """Collect `config.episodes` demonstrations per task and print each expert's success rate.
 
     A complete folder `config.out` that was collected with the same settings is kept as it is.
@@ -107,7 +83,7 @@ def collect(config: CollectConfig, env: Demonstrator) -> Path:
     return config.out
 
 
-def demonstrations(config: CollectConfig, env: Demonstrator) -> Iterator[Demonstration]:
+def demonstrations(config: CollectConfig, env: VecEnv) -> Iterator[Demonstration]:
     """Run experts until `config.episodes` per task are to be kept; yields every episode, failed ones too."""
     limit = ATTEMPTS * config.episodes
     seeds = np.random.default_rng(config.seed).choice(SEED_RANGES["train"], (len(config.sim.tasks), limit), replace=False).tolist()
