@@ -47,8 +47,7 @@ class ChunkStep:
     executed: np.ndarray
     """`(n,)` int64 in 1..K: how many of the K actions ran."""
     frames: tuple[Observation, ...] = ()
-    """With render="all": per executed control step the image entries, each `(n, H, W, 3)`; frames after an episode's
-    end repeat its last image."""
+    """With render="all": per executed control step the image and state entries `(n, ...)`; an ended episode repeats its last."""
 
     @property
     def done(self) -> np.ndarray:

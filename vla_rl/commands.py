@@ -39,16 +39,17 @@ def train(args: list[str]) -> None:
 
 def collect(args: list[str]) -> None:
     """`vla-rl collect PRESET --out DIR [--episodes 80 ...]`."""
+    from policies.folder import load_policy
     from vla_rl.data.collect import CollectConfig, collect
     from vla_rl.train import make_env
 
-    parser = _parser("collect", "Demonstrations of scripted experts as a LeRobotDataset.", config=True)
+    parser = _parser("collect", "Demonstrations of scripted experts, or rollouts of a policy, as a LeRobotDataset.", config=True)
     parser.add_argument("preset", type=Path)
     known, flags = parser.parse_known_args(args)
     config = load_config(CollectConfig, known.preset, flags, "vla-rl collect PRESET")
     env = make_env(config.sim)
     try:
-        print(f"dataset {collect(config, env)}")
+        print(f"dataset {collect(config, env, load_policy(config.policy) if config.policy else None)}")
     finally:
         env.close()
 

@@ -154,7 +154,7 @@ class Config(Strict):
     data: DataConfig = DataConfig()
     init: Path | None = None
     """Policy folder to start from (the student of `opd`); a new policy if unset."""
-    teacher: Path | Literal["expert"] | None = None
+    teacher: str | None = None
     """Policy folder of the teacher, or `expert` for the task's scripted expert."""
     evaluate: EvalConfig = EvalConfig()
     """Evaluation at the end of the run."""

@@ -58,6 +58,8 @@ class Cell(Strict):
     """Cell, or policy folder, or `expert`."""
     data: str | None = None
     """Cell with `collect`, or dataset folder."""
+    policy: str | None = None
+    """Only with `collect`: cell, or policy folder, whose rollouts are collected instead of the experts'."""
     seeds: tuple[int, ...] | None = None
     """Training seeds of this cell; the grid's own if unset."""
     set: dict[str, Any] = Field(default={})
@@ -69,12 +71,14 @@ class Cell(Strict):
             raise ValueError("a cell needs exactly one of preset and collect")
         if self.collect and (self.init or self.teacher or self.data):
             raise ValueError("a cell that collects data has no init, teacher or data")
+        if self.preset and self.policy:
+            raise ValueError("a cell that trains has no policy; it starts from init")
         return self
 
     @property
     def references(self) -> dict[str, str]:
         """Setting → cell name or path, for those that are set."""
-        values = {"init": self.init, "teacher": self.teacher, "data.path": self.data}
+        values = {"init": self.init, "teacher": self.teacher, "data.path": self.data, "policy": self.policy}
         return {key: value for key, value in values.items() if value is not None}
 
 

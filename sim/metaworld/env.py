@@ -223,8 +223,8 @@ class MetaworldVecEnv:
         return {name: arrays[key] for key, name in self._names.items()}
 
     def _chunk_step(self, arrays: Arrays) -> ChunkStep:
-        frames = arrays.get("frames")
-        longest = int(arrays["executed"].max())
+        every = {key: arrays[f"frames.{key}"] for key in self._names if f"frames.{key}" in arrays}
+        longest = int(arrays["executed"].max()) if every else 0
         return ChunkStep(
             obs=self._observation(arrays),
             reward=arrays["reward"],
@@ -232,7 +232,7 @@ class MetaworldVecEnv:
             terminated=arrays["terminated"],
             truncated=arrays["truncated"],
             executed=arrays["executed"],
-            frames=() if frames is None else tuple({self._names["image"]: frames[:, k]} for k in range(longest)),
+            frames=tuple({self._names[key]: value[:, k] for key, value in every.items()} for k in range(longest)),
         )
 
 

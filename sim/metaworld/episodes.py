@@ -102,13 +102,13 @@ class Episodes:
         scene = self._scene(slot.task)
         scene.load(slot.scene)
         reward, success = np.zeros(len(actions), np.float32), np.zeros(len(actions), bool)
-        frames: list[np.ndarray] = []
+        frames: list[Arrays] = []
         executed = 0
         for k, action in enumerate(actions[: limit - slot.steps]):
             reward[k], success[k] = self._step(scene, slot, action)
             executed = k + 1
             if render == "all":
-                frames.append(self._render(slot.task))
+                frames.append({"image": self._render(slot.task), "state": scene.obs[STATE].astype(np.float32)})
             if success[k]:
                 break
         terminated = bool(success.any())
@@ -117,8 +117,9 @@ class Episodes:
         self._slots[env] = slot
         out = {"reward": reward, "success": success, "terminated": terminated, "truncated": truncated, "executed": executed}
         if render == "all":
-            out["frames"] = np.stack(frames + frames[-1:] * (len(actions) - executed))
-        return self._view(slot, image=render == "last") | ({"image": frames[-1]} if frames else {}) | out
+            repeated = _stack(frames + frames[-1:] * (len(actions) - executed))
+            out |= {f"frames.{key}": value for key, value in repeated.items()}
+        return self._view(slot, image=render == "last") | ({"image": frames[-1]["image"]} if frames else {}) | out
 
     def _demonstrate(self, env: int, noise_std: float, render: bool) -> Demonstration:
         slot = self._slot(env)

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from policies.interface import ChunkPolicy
 from sim.vec_env import SEED_RANGES, Demonstration, SimulationError, VecEnv
 from vla_rl.config import Fraction, Positive, SimConfig, Strict
 
@@ -32,6 +33,8 @@ class CollectConfig(Strict):
     """Simulator, tasks and observation."""
     episodes: Positive = 80
     """Episodes per task."""
+    policy: Path | None = None
+    """Policy folder whose greedy rollouts are written; the scripted experts' if unset."""
     noise_fraction: Fraction = 0.5
     """Share of episodes whose executed actions are disturbed; the written actions are the expert's own."""
     noise_std: Annotated[float, Field(ge=0)] = 0.3
@@ -42,8 +45,8 @@ class CollectConfig(Strict):
     """Selects the initial states among the training seeds."""
 
 
-def collect(config: CollectConfig, env: VecEnv) -> Path:
-    """Collect `config.episodes` demonstrations per task and print each expert's success rate.
+def collect(config: CollectConfig, env: VecEnv, policy: ChunkPolicy | None = None) -> Path:
+    """Collect `config.episodes` demonstrations per task and print the success rate of the experts, or of `policy`.
 
     A complete folder `config.out` that was collected with the same settings is kept as it is.
 
@@ -69,41 +72,52 @@ def collect(config: CollectConfig, env: VecEnv) -> Path:
         bar = progress.add_task("Collecting episodes", total=total)
 
         def kept() -> Iterator[Demonstration]:
-            for episode in demonstrations(config, env):
+            for episode in demonstrations(config, env, policy):
                 attempts[episode.task] += 1
                 successes[episode.task] += episode.succeeded
                 if episode.succeeded or config.keep_failures:
                     yield episode
                     progress.advance(bar)
-            about["experts"] = {task: {"successes": successes[task], "attempts": attempts[task]} for task in config.sim.tasks}
+            about["success"] = {task: {"successes": successes[task], "attempts": attempts[task]} for task in config.sim.tasks}
 
         write_episodes(config.out, env.spec, kept(), about, total * config.sim.horizon)
     for task in config.sim.tasks:
-        print(f"{task}: the expert succeeded in {successes[task]} of {attempts[task]} episodes, {config.episodes} kept")
+        print(f"{task}: succeeded in {successes[task]} of {attempts[task]} episodes, {config.episodes} kept")
     return config.out
 
 
-def demonstrations(config: CollectConfig, env: VecEnv) -> Iterator[Demonstration]:
-    """Run experts until `config.episodes` per task are to be kept; yields every episode, failed ones too."""
+def demonstrations(config: CollectConfig, env: VecEnv, policy: ChunkPolicy | None = None) -> Iterator[Demonstration]:
+    """Run experts, or `policy`, until `config.episodes` per task are to be kept; yields every episode, failed ones too."""
+    from vla_rl.data.play import play
+
     limit = ATTEMPTS * config.episodes
     seeds = np.random.default_rng(config.seed).choice(SEED_RANGES["train"], (len(config.sim.tasks), limit), replace=False).tolist()
     queue = deque((task, attempt) for attempt in range(config.episodes) for task in range(len(config.sim.tasks)))
     attempts = [config.episodes] * len(config.sim.tasks)
     while queue:
         batch = [queue.popleft() for _ in range(min(env.num_envs, len(queue)))]
-        env.reset(range(len(batch)), [seeds[task][attempt] for task, attempt in batch], [config.sim.tasks[task] for task, _ in batch])
-        pending = [env.submit_demonstrations([i], config.noise_std * _is_noisy(attempt, config))[0] for i, (_, attempt) in enumerate(batch)]
-        for (task, _), episode in zip(batch, (item.result() for item in pending), strict=True):
+        names, starts = [config.sim.tasks[task] for task, _ in batch], [seeds[task][attempt] for task, attempt in batch]
+        noise = [config.noise_std * _is_noisy(attempt, config) for _, attempt in batch]
+        episodes = _demonstrate(env, starts, names, noise) if policy is None else play(policy, env, starts, names)
+        for (task, _), episode in zip(batch, episodes, strict=True):
             yield episode
             if episode.succeeded or config.keep_failures:
                 continue
             if attempts[task] == limit:
                 raise SimulationError(
-                    f"the expert of task '{config.sim.tasks[task]}' failed in more than {limit - config.episodes} of {limit} episodes;"
+                    f"task '{config.sim.tasks[task]}' failed in more than {limit - config.episodes} of {limit} episodes;"
                     " lengthen sim.horizon, lower noise_std or set keep_failures"
                 )
             queue.append((task, attempts[task]))
             attempts[task] += 1
+
+
+def _demonstrate(env: VecEnv, seeds: list[int], tasks: list[str], noise_std: list[float]) -> Iterator[Demonstration]:
+    """Episodes of the scripted experts; all start at once, in environments 0, 1, ..."""
+    ids = range(len(seeds))
+    env.reset(ids, seeds, tasks)
+    pending = [env.submit_demonstrations([i], std)[0] for i, std in zip(ids, noise_std, strict=True)]
+    return (item.result() for item in pending)
 
 
 def _is_noisy(attempt: int, config: CollectConfig) -> bool:
