@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -132,6 +133,9 @@ def bench(args: list[str]) -> None:
     parser.add_argument("what", choices=["rollout"])
     parser.add_argument("preset", type=Path, nargs="?")
     known, flags = parser.parse_known_args(args)
+    from sim.metaworld.process import software_gl
+
+    os.environ.setdefault("MUJOCO_GL", software_gl())  # before MuJoCo is imported in this process
     from vla_rl.bench import BenchConfig, bench_rollout
 
     bench_rollout(load_config(BenchConfig, known.preset, flags, "vla-rl bench rollout [PRESET]"))

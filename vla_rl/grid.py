@@ -133,9 +133,9 @@ def _check_cell(grid: Grid, name: str, cell: Cell, path: Path) -> None:
         raise GridError(f"{path}: cell '{name}': no such preset {path.parent / (cell.preset or cell.collect or '')}")
     for key, value in cell.references.items():
         other = grid.cells.get(value)
-        if other is None and value != "expert" and not Path(value).exists():
+        if other is None and value != "expert" and "/" not in value:
             raise GridError(
-                f"{path}: cell '{name}': {key} is '{value}', neither a cell nor an existing path"
+                f"{path}: cell '{name}': {key} is '{value}', neither a cell nor a path (which has a slash)"
                 f"{_suggest(value, list(grid.cells))}; cells are {list(grid.cells)}"
             )
         if value == "expert" and key != "teacher":

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
+from ctypes.util import find_library
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ from sim.vec_env import SimulationError
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")}
 """Workers are the parallelism: numerical libraries and the software renderer stay on one thread."""
+
+
+def software_gl() -> str:
+    """MuJoCo's name of a renderer that needs no screen: OSMesa where it is installed, else EGL."""
+    return "osmesa" if find_library("OSMesa") else "egl"
 
 
 class WorkerProcess:
@@ -31,7 +37,7 @@ class WorkerProcess:
             [sys.executable, "-P", "-m", "sim.metaworld.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            env={"MUJOCO_GL": "osmesa"} | dict(os.environ) | ONE_THREAD | {"PYTHONPATH": path},
+            env={"MUJOCO_GL": software_gl()} | dict(os.environ) | ONE_THREAD | {"PYTHONPATH": path},
         )
         theirs.close()
         self._connection.send(settings)

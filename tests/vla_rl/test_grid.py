@@ -43,7 +43,7 @@ class Lab:
 
     def run(self, *only, dry_run=False):
         self.commands.clear()
-        run_grid(self.path, only, self.runs, dry_run, self.execute)
+        run_grid(self.path, only, self.runs, dry_run, execute=self.execute)
         return [self.name(command) for command in self.commands]
 
     def name(self, command):
@@ -161,7 +161,7 @@ def test_dry_run_prints_commands_and_does_nothing(lab, capsys):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("init: student", "init: studnt", "neither a cell nor an existing path.*did you mean 'student'"),
+        ("init: student", "init: studnt", "neither a cell nor a path.*did you mean 'student'"),
         ("init: student", "init: opd", "circle: opd → opd"),
         ("init: student", "init: demos", "must name a cell with preset"),
         ("data: demos, seeds: [7]", "data: student, seeds: [7]", "must name a cell with collect"),
