@@ -79,13 +79,10 @@ with mujoco.Renderer(model, 16, 16) as renderer:
 PY
 }
 
-# OSMesa is what the simulator takes by default; EGL is the way out where there is no OSMesa.
+# The simulator takes OSMesa where it is installed, else EGL.
 ensure_renderer() {
     if renders_with osmesa || { apt_install libosmesa6 && renders_with osmesa; }; then return; fi
-    if renders_with egl || { apt_install libegl1 libgl1-mesa-dri && renders_with egl; }; then
-        say "MuJoCo renders with EGL only: export MUJOCO_GL=egl"
-        return
-    fi
+    if renders_with egl || { apt_install libegl1 libgl1-mesa-dri && renders_with egl; }; then return; fi
     die "MuJoCo cannot render without a screen here. Install OSMesa (Debian, Ubuntu: apt-get install libosmesa6;" \
         "Fedora: dnf install mesa-libOSMesa), then run this again."
 }

@@ -104,12 +104,12 @@ class OpdConfig(Strict):
     """Sampling temperature of rollouts; student and teacher are scored at the same one (the paper's base recipe: 1.6)."""
     passes: Positive = 4
     """Gradient passes over each batch of decisions (not given in the paper)."""
-    minibatch: Positive = 128
+    minibatch: Positive = 64
     """Decisions per gradient step."""
     ratio_clip: Rate = 0.2
     """PPO-style clip of the importance ratio per factor, for the sampled estimator after the first pass."""
     lr: Rate = 3e-4
-    """Learning rate (not given in the paper)."""
+    """Peak learning rate (not given in the paper); cosine decay to zero over the updates."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW weight decay."""
     grad_clip: Rate = 1.0

@@ -14,13 +14,14 @@ from policies.interface import SpecError, UserError
 from policies.vla import VlaPolicy
 from tests.vla_rl.counting import SPEC, CountingEnv, counting_policy
 from vla_rl.algorithms.opd import Opd
-from vla_rl.algorithms.sft import Sft, random_shift, schedule
+from vla_rl.algorithms.sft import Sft, random_shift
 from vla_rl.batch import Batch, Episode
 from vla_rl.checkpoint import list_checkpoints
 from vla_rl.config import Config, OpdConfig, SftConfig, SimConfig
 from vla_rl.data.demos import Demos
 from vla_rl.errors import NonFiniteError, Stopped
 from vla_rl.loops import offline, on_policy
+from vla_rl.optimize import schedule
 from vla_rl.rollout import run_episodes
 from vla_rl.run import Run
 from vla_rl.teachers import ExpertTeacher, PolicyTeacher, require_same_family

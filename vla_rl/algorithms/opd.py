@@ -19,7 +19,7 @@ from vla_rl.config import OpdConfig
 from vla_rl.objectives.distill import cross_entropy_loss, kl_loss, log_ratio_reward
 from vla_rl.objectives.reduce import masked_mean
 from vla_rl.objectives.surrogate import clipped_surrogate
-from vla_rl.optimize import gradient_step
+from vla_rl.optimize import gradient_step, schedule, set_learning_rate
 from vla_rl.teachers import Teacher
 
 
@@ -32,6 +32,7 @@ class Opd:
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Distil one rollout batch; `generator` shuffles the minibatches. Returns mean metrics over the gradient steps."""
+        set_learning_rate(self.optimizer, self.config.lr * schedule(batch.version, self.config.updates, warmup=0))
         teacher = self.teacher.factors(batch) if self.teacher else None
         sums: dict[str, float] = {}
         steps = 0

@@ -7,8 +7,6 @@ B batch · K chunk steps · A action dimensions
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,7 +14,7 @@ import torch.nn.functional as F
 from policies.interface import Observation
 from policies.vla import VlaPolicy
 from vla_rl.config import SftConfig
-from vla_rl.optimize import gradient_step
+from vla_rl.optimize import gradient_step, schedule, set_learning_rate
 
 
 class Sft:
@@ -36,8 +34,7 @@ class Sft:
             step: index of this gradient step; sets the learning rate.
             generator: draws the image augmentation.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * schedule(step, self.config.steps, self.config.warmup)
+        set_learning_rate(self.optimizer, self.config.lr * schedule(step, self.config.steps, self.config.warmup))
         if self.config.shift_px:
             images = {entry.name for entry in self.policy.spec.of_kind("image")}
             obs = {name: random_shift(value, self.config.shift_px, generator) if name in images else value for name, value in obs.items()}
@@ -45,13 +42,6 @@ class Sft:
         loss = self.policy.sft_loss(self.policy.encode(obs), chunk, element_mask, torch.ones(len(chunk)))
         norm = gradient_step(self.optimizer, loss, self.config.grad_clip)
         return {"loss": loss.item(), "grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
-
-
-def schedule(step: int, steps: int, warmup: int) -> float:
-    """Factor on the learning rate at gradient step `step` of `steps`: linear warm-up, then a cosine to zero."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def random_shift(image: np.ndarray | torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
