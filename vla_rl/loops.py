@@ -58,8 +58,8 @@ def on_policy(run: Run, algorithm: Opd, env: VecEnv) -> Progress:
     with _training(run, algorithm) as progress:
         for update in _updates(progress.updates, config.updates, "opd"):
             started = time.monotonic()
-            first = SEED_RANGES["train"].stop // 2 + run.config.seed * 100_000 + update * config.episodes
-            episodes = [Episode(tasks[i % len(tasks)], first + i) for i in range(config.episodes)]
+            seeds = np.random.default_rng([run.config.seed, update]).choice(SEED_RANGES["train"], config.episodes)
+            episodes = [Episode(tasks[i % len(tasks)], int(seed)) for i, seed in enumerate(seeds)]
             batch, results = run_episodes(
                 algorithm.policy, env, episodes, mode="stochastic", temperature=config.temperature, seed=_seed(run, update),
                 keep=True, expert=expert, version=update, first_rollout=progress.episodes,
