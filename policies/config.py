@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -28,3 +28,9 @@ class PolicyConfig(BaseModel):
     """K: control steps per decision."""
     executed: Positive = 8
     """Control steps executed before the next decision."""
+
+    @model_validator(mode="after")
+    def _executed_within_chunk(self) -> PolicyConfig:
+        if self.executed > self.chunk:
+            raise ValueError(f"executed must be at most chunk={self.chunk}, got {self.executed}")
+        return self

@@ -34,6 +34,10 @@ class UserError(ValueError):
     """Something that a user, a file or a robot can cause; the command line prints it as one sentence."""
 
 
+class PolicyError(RuntimeError):
+    """A policy produced NaN or infinite values, which must not be executed."""
+
+
 class SpecError(UserError):
     """An observation, a policy or a data set does not have the interface that is required."""
 
@@ -126,7 +130,10 @@ class PolicySpec(BaseModel):
 
     def require_same(self, other: PolicySpec, what: str) -> None:
         """Raise `SpecError` naming the first field in which `other` differs; `what` names the two sides."""
-        mine, theirs = _flatten(self.model_dump(mode="json")), _flatten(other.model_dump(mode="json"))
+        orders = [[entry.name for entry in spec.entries] for spec in (self, other)]
+        if sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1]:
+            raise SpecError(f"{what} disagree on the order of entries: {orders[0]} against {orders[1]}")
+        mine, theirs = flatten(self.model_dump(mode="json")), flatten(other.model_dump(mode="json"))
         for key in [*mine, *(key for key in theirs if key not in mine)]:
             if mine.get(key) != theirs.get(key):
                 raise SpecError(f"{what} disagree on {key}: {mine.get(key, 'absent')} against {theirs.get(key, 'absent')}")
@@ -141,7 +148,7 @@ class PolicySpec(BaseModel):
         return cls.model_validate_json(path.read_text())
 
 
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Flatten nested dictionaries and lists of dictionaries to `a.b.c: value`; named items use their name."""
     if isinstance(tree, list) and tree and isinstance(tree[0], dict):
         tree = {item.get("name", str(i)): item for i, item in enumerate(tree)}
@@ -149,7 +156,7 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: tree}
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else key)
     return flat
 
 

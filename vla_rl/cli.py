@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 VERBS = {
     "demo": "collect, train, distil, evaluate: the main job on a small scale",
@@ -48,13 +47,13 @@ def _command(verb: str) -> Callable[[list[str]], None]:
 
 def _guarded(command: Callable[[list[str]], None], args: list[str]) -> int:
     """Turn mistakes of the user and interrupts into one sentence; programming errors keep their traceback."""
-    from policies.interface import UserError
+    from policies.interface import PolicyError, UserError
     from sim.vec_env import SimulationError
-    from vla_rl.errors import NonFiniteError, RolloutError, Stopped
+    from vla_rl.errors import NonFiniteError, Stopped
 
     try:
         command(args)
-    except (UserError, SimulationError, NonFiniteError, RolloutError, FileNotFoundError, FileExistsError, ImportError) as error:
+    except (UserError, PolicyError, SimulationError, NonFiniteError, OSError, ImportError) as error:
         print(f"vla-rl: {error}", file=sys.stderr)
         return EXIT_USER
     except Stopped as stopped:
@@ -64,15 +63,6 @@ def _guarded(command: Callable[[list[str]], None], args: list[str]) -> int:
         print("vla-rl: interrupted", file=sys.stderr)
         return EXIT_STOPPED
     return 0
-
-
-def preset_argument(args: list[str], verb: str) -> tuple[Path, list[str]]:
-    """Split off the leading preset path of a verb's arguments."""
-    from vla_rl.config import ConfigError
-
-    if not args or args[0].startswith("-"):
-        raise ConfigError(f"`vla-rl {verb}` wants a path as its first word; see `vla-rl --help`")
-    return Path(args[0]), args[1:]
 
 
 if __name__ == "__main__":

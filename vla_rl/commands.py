@@ -60,7 +60,7 @@ class EvaluateConfig(Strict):
 
     sim: SimConfig = SimConfig()
     """Simulator and tasks; camera, image size and action must be those of the policy."""
-    evaluate: EvalConfig = EvalConfig(videos=1)
+    evaluate: EvalConfig = EvalConfig()
     seed: int = Field(default=0, ge=0)
     """Seed of the drawn instructions when they are shuffled."""
 
@@ -75,6 +75,8 @@ def evaluate(args: list[str]) -> None:
     tree = read_yaml(known.preset) if known.preset else {}
     if (known.policy / "config.yaml").is_file() and (known.policy / "policy").is_dir():
         tree = {"sim": read_yaml(known.policy / "config.yaml").get("sim", {})} | tree  # a run knows its simulator
+    several = len(tree.get("sim", {}).get("tasks", SimConfig().tasks)) > 1
+    tree["evaluate"] = {"videos": 1, "shuffled": several} | tree.get("evaluate", {})
     config = apply_flags(
         validate(EvaluateConfig, tree, str(known.preset or known.policy)), flags, "vla-rl eval RUN [--out DIR] [--preset FILE]"
     )
@@ -82,10 +84,11 @@ def evaluate(args: list[str]) -> None:
     from vla_rl.train import evaluate_policy, make_env
 
     folder = known.policy / "policy" if (known.policy / "policy").is_dir() else known.policy
+    out = known.out or known.policy / f"eval-{config.evaluate.split}"
     policy = load_policy(folder)
     env = make_env(config.sim)
     try:
-        evaluate_policy(policy, env, config.evaluate, config.sim.tasks, config.seed, known.out or known.policy / "evaluation")
+        evaluate_policy(policy, env, config.evaluate, config.sim.tasks, config.seed, out)
     finally:
         env.close()
 

@@ -261,8 +261,8 @@ def _read(path: Path, cell: str | None = None) -> Result:
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
-    environment, config = folder / "environment.json", folder / "config.yaml"
-    tree = _parse(environment) if environment.is_file() else {}
+    environment, config = folder / "environment.jsonl", folder / "config.yaml"
+    tree = json.loads(environment.read_text().splitlines()[-1]) if environment.is_file() else {}
     return tree | ({"config": config.read_text()} if config.is_file() else {})
 
 

@@ -57,6 +57,8 @@ class DataConfig(Strict):
 
     path: Path | None = None
     """Dataset folder."""
+    tasks: tuple[str, ...] | None = None
+    """Task names to use, or instructions where the data set records no task names; `sim.tasks` if unset."""
     episodes_per_task: Positive | None = None
     """Use only the first so many episodes of each task; all if unset."""
 

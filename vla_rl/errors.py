@@ -5,9 +5,5 @@ class NonFiniteError(RuntimeError):
     """A loss or gradient is NaN or infinite; the weights were not touched."""
 
 
-class RolloutError(RuntimeError):
-    """The policy produced something that must not be executed."""
-
-
 class Stopped(Exception):  # noqa: N818  not an error
     """Training was interrupted by Ctrl-C or SIGTERM and stopped between two updates."""

@@ -209,6 +209,11 @@ class Plan:
         source = os.path.relpath(self.path.parent / (preset or ""))
         return [verb, source, flag, str(target), "--seed", str(run.seed), *settings]
 
+    def preset(self, run: Run) -> dict[str, Any]:
+        """Content of the run's preset, kept in its record: an edited preset makes another run."""
+        cell = self.grid.cells[run.cell]
+        return read_yaml(self.path.parent / (cell.preset or cell.collect or ""))
+
     def portable_command(self, run: Run) -> str:
         """The command as recorded: the same wherever the run folders lie."""
         return shlex.join(["vla-rl", *replace(self, runs=Path("runs")).command(run)])
@@ -217,7 +222,10 @@ class Plan:
         """Whether the run's record exists. Raises `GridError` if it was made by another command."""
         if not self.record(run).is_file():
             return False
-        recorded = json.loads(self.record(run).read_text())["command"]
+        record = json.loads(self.record(run).read_text())
+        recorded = record["command"]
+        if record["preset"] != self.preset(run):
+            raise GridError(f"{self.record(run)} was made before its preset was edited; delete it to run the cell again")
         if recorded != self.portable_command(run):
             raise GridError(
                 f"{self.record(run)} was made by another command than the grid now asks for; delete it to run the cell again\n"
@@ -297,6 +305,7 @@ def _do(plan: Plan, run: Run, execute: Execute) -> float:
         "seed": run.seed,
         "kind": "collect" if collects else "train",
         "command": plan.portable_command(run),
+        "preset": plan.preset(run),
         **environment,
         "minutes": round(elapsed / 60, 2),
         "resumed": resumed,

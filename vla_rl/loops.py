@@ -28,24 +28,34 @@ from vla_rl.errors import Stopped
 from vla_rl.rollout import run_episodes
 from vla_rl.run import Run
 
+BOOTSTRAP_WALL = 0.05
+"""Start success below which on-policy learning is likely to see no useful states."""
+
+
+def bar() -> Bar:
+    """A progress bar with the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Bar(*columns, TextColumn("left"), TimeRemainingColumn())
+
 
 def offline(run: Run, algorithm: Sft, demos: Demos) -> Progress:
     """Supervised training on a fixed data set."""
     config = algorithm.config
     with _training(run, algorithm) as progress:
-        sums: dict[str, float] = {}
+        progress.episodes = len(demos.tasks)
+        recent: list[dict[str, float]] = []
         for step in _updates(progress.updates, config.steps, "sft"):
             started = time.monotonic()
             generator = torch.Generator().manual_seed(_seed(run, step))
             rng = np.random.default_rng([run.config.seed, step])
             obs, chunk, mask = demos.sample(rng.integers(len(demos), size=config.batch), algorithm.policy.spec.chunk)
-            metrics = algorithm.update(obs, torch.as_tensor(chunk), torch.as_tensor(mask), step, generator)
-            sums = {name: sums.get(name, 0.0) + value for name, value in metrics.items()}
+            recent.append(algorithm.update(obs, torch.as_tensor(chunk), torch.as_tensor(mask), step, generator))
             progress.updates = step + 1
             progress.wall_s += time.monotonic() - started
             if progress.updates % config.log_every == 0:
-                run.log({"update": progress.updates, "wall_s": progress.wall_s} | {n: v / config.log_every for n, v in sums.items()})
-                sums = {}
+                means = {name: float(np.mean([metrics[name] for metrics in recent])) for name in recent[0]}
+                run.log({"update": progress.updates, "wall_s": progress.wall_s} | means)
+                recent = []
             if progress.updates % config.checkpoint_every == 0:
                 save_checkpoint(run.checkpoints, algorithm.policy, algorithm.optimizer, progress)
     return progress
@@ -56,6 +66,8 @@ def on_policy(run: Run, algorithm: Opd, env: VecEnv) -> Progress:
     config, tasks = algorithm.config, run.config.sim.tasks
     expert = algorithm.teacher is not None and algorithm.teacher.needs_expert
     with _training(run, algorithm) as progress:
+        if progress.updates == 0:
+            _start(run, algorithm, env)
         for update in _updates(progress.updates, config.updates, "opd"):
             started = time.monotonic()
             seeds = np.random.default_rng([run.config.seed, update]).choice(SEED_RANGES["train"], config.episodes)
@@ -80,6 +92,18 @@ def on_policy(run: Run, algorithm: Opd, env: VecEnv) -> Progress:
             if progress.updates % config.checkpoint_every == 0:
                 save_checkpoint(run.checkpoints, algorithm.policy, algorithm.optimizer, progress)
     return progress
+
+
+def _start(run: Run, algorithm: Opd, env: VecEnv) -> None:
+    """Log the success that training starts from, and warn when there is next to none."""
+    start = validate(algorithm.policy, env, run.config.sim.tasks, algorithm.config.validate_episodes)
+    print(f"start success on validation seeds: {start:.0%}")
+    if start < BOOTSTRAP_WALL:
+        print(
+            f"warning: below {BOOTSTRAP_WALL:.0%} the student may never visit useful states (bootstrap wall);"
+            " more demonstrations or SFT steps first usually help"
+        )
+    run.log({"update": 0, "episodes": 0, "decisions": 0, "wall_s": 0.0, "validation_success": start})
 
 
 def validate(policy: VlaPolicy, env: VecEnv, tasks: Iterable[str], episodes: int) -> float:
@@ -120,20 +144,12 @@ def _updates(start: int, stop: int, name: str) -> Iterator[int]:
         print("stopping after this update (again: stop at once, without a checkpoint)")
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     try:
-        with Bar(*columns) as bar:
-            task = bar.add_task(name, total=stop, completed=start)
+        with bar() as shown:
+            task = shown.add_task(name, total=stop, completed=start)
             for update in range(start, stop):
                 yield update
-                bar.advance(task)
+                shown.advance(task)
                 if asked and update + 1 < stop:
                     raise Stopped
     finally:

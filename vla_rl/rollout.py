@@ -16,10 +16,9 @@ import numpy as np
 import torch
 
 from policies.factors import Decision
-from policies.interface import ChunkPolicy, Context, Mode, Observation, PolicySpec
+from policies.interface import ChunkPolicy, Context, Mode, Observation, PolicyError, PolicySpec
 from sim.vec_env import ChunkStep, PendingChunk, PendingReset, VecEnv
 from vla_rl.batch import Batch, Episode, EpisodeResult
-from vla_rl.errors import RolloutError
 
 GROUPS = 4
 """Groups of environments that take turns: two per worker at the default two workers keep every worker busy."""
@@ -123,7 +122,7 @@ def run_episodes(
 
     Raises:
         SpecError: the environment does not offer what the policy's spec declares.
-        RolloutError: the policy produced NaN.
+        PolicyError: the policy produced NaN.
     """
     require_matching_env(policy.spec, env)
     groups = _make_groups(env.num_envs, episodes, seed)
@@ -222,7 +221,7 @@ def _submit_chunks(group: _Group, policy: ChunkPolicy, env: VecEnv, mode: Mode, 
     context = policy.encode(obs)
     chunk, decision = policy.sample(context, mode, temperature, group.generator)
     if not torch.isfinite(chunk).all():
-        raise RolloutError("the policy produced NaN or infinite actions; nothing was executed")
+        raise PolicyError("the policy produced NaN or infinite actions; nothing was executed")
     expert_chunk = env.expert_chunk(env_ids, policy.spec.chunk) if expert else None
     pending = env.submit_chunk(chunk[:, : policy.spec.executed].numpy(), env_ids)
     group.acting = _Acting(pending, env_ids, obs, context, decision, chunk, expert_chunk)

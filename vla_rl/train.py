@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import sim
@@ -20,15 +19,14 @@ from vla_rl.algorithms.sft import Sft
 from vla_rl.batch import Episode
 from vla_rl.checkpoint import Progress
 from vla_rl.config import Config, EvalConfig, OpdConfig, PolicyConfig, SftConfig, SimConfig
-from vla_rl.data.demos import load_demos
+from vla_rl.data.demos import Demos, load_demos
 from vla_rl.evaluate import Evaluation, evaluate, format_table
-from vla_rl.loops import offline, on_policy, validate
-from vla_rl.run import Run
+from vla_rl.loops import bar, offline, on_policy
+from vla_rl.rollout import require_matching_env
+from vla_rl.run import Run, require_fresh_or_same
 from vla_rl.teachers import ExpertTeacher, PolicyTeacher, Teacher, require_same_family
 from vla_rl.video import save_media
 
-BOOTSTRAP_WALL = 0.05
-"""Start success below which on-policy learning is likely to see no useful states."""
 SHEET_EPISODES = 8
 """Episodes per task on the contact sheet."""
 
@@ -59,18 +57,22 @@ def train(config: Config, folder: Path, resume: bool = False) -> Path:
         UserError: something in the config does not fit together; nothing was trained.
         Stopped: interrupted; a checkpoint was written.
     """
-    if resume and (folder / "result.json").exists():
+    _check(config)
+    require_fresh_or_same(folder, config, resume)
+    if (folder / "result.json").exists():
         print(f"{folder} is complete: reused")
         return folder
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    _check(config)
     env = make_env(config.sim)
     try:
         policy = load_policy(config.init) if config.init else VlaPolicy(config.policy, make_spec(env.spec, config.policy))
+        require_matching_env(policy.spec, env)
         algorithm = _build(config, policy)
+        demos = _load(config, policy.spec)
+        env.reset([0], [SEED_RANGES["train"][0]], [config.sim.tasks[0]])  # a missing renderer shows now, not after training
         run = Run(folder, config, resume)
-        progress = _fit(run, algorithm, env)
+        progress = _fit(run, algorithm, demos, env)
         save_policy(policy, folder / "policy")
         evaluation = evaluate_policy(policy, env, config.evaluate, config.sim.tasks, config.seed, folder / "evaluation")
         run.finish({"evaluation": evaluation.model_dump(mode="json"), **asdict(progress), "curve": _curve(run)})
@@ -82,7 +84,9 @@ def train(config: Config, folder: Path, resume: bool = False) -> Path:
 def evaluate_policy(policy: ChunkPolicy, env: VecEnv, config: EvalConfig, tasks: tuple[str, ...], seed: int, out: Path) -> Evaluation:
     """Evaluate, print the table, save JSON, contact sheet and videos under `out`."""
     started = time.monotonic()
-    evaluation = evaluate(policy, env, tasks, config, seed)
+    with bar() as progress:
+        task = progress.add_task("evaluation", total=len(tasks) * config.episodes)
+        evaluation = evaluate(policy, env, tasks, config, seed, lambda done, _: progress.update(task, completed=done))
     print(format_table(evaluation))
     out.mkdir(parents=True, exist_ok=True)
     evaluation.save(out / "evaluation.json")
@@ -123,25 +127,21 @@ def _teacher(config: Config, student: VlaPolicy) -> Teacher | None:
     return PolicyTeacher(teacher)
 
 
-def _fit(run: Run, algorithm: Sft | Opd, env: VecEnv) -> Progress:
-    config = run.config
+def _load(config: Config, spec: PolicySpec) -> Demos | None:
+    if config.data.path is None:
+        return None
+    return load_demos(config.data.path, spec, config.data.tasks or config.sim.tasks, config.data.episodes_per_task)
+
+
+def _fit(run: Run, algorithm: Sft | Opd, demos: Demos | None, env: VecEnv) -> Progress:
     if isinstance(algorithm, Sft):
-        assert config.data.path is not None
-        return offline(run, algorithm, load_demos(config.data.path, algorithm.policy.spec, config.sim.tasks, config.data.episodes_per_task))
-    start = validate(algorithm.policy, env, config.sim.tasks, algorithm.config.validate_episodes)
-    print(f"start success on validation seeds: {start:.0%}")
-    if start < BOOTSTRAP_WALL:
-        print(
-            f"warning: the student starts at {start:.0%} success; below {BOOTSTRAP_WALL:.0%} it may never visit useful states"
-            " (bootstrap wall). More demonstrations or SFT steps first usually help."
-        )
+        assert demos is not None
+        return offline(run, algorithm, demos)
     return on_policy(run, algorithm, env)
 
 
 def _curve(run: Run) -> list[dict[str, Any]]:
-    """Validation success where it was measured, rollout success elsewhere; empty for offline training."""
-    rows = [row for row in run.rows if "rollout_success" in row]
+    """Rows with success: that of the rollouts, and validation success where it was measured. Empty for offline training."""
     names = ("update", "episodes", "decisions", "wall_s", "rollout_success", "validation_success", "entropy", "reverse_kl")
-    return [
-        {name: row[name] for name in names if name in row} | {"success": row["rollout_success"]} for row in rows if np.isfinite(row["loss"])
-    ]
+    rows = [row for row in run.rows if "rollout_success" in row]
+    return [{name: row[name] for name in names if name in row} | {"success": row["rollout_success"]} for row in rows]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from policies.factors import CategoricalFactors, Decision
-from policies.interface import Mode
+from policies.interface import Mode, PolicyError
 
 
 class TokenHead(nn.Module):
@@ -30,8 +30,10 @@ class TokenHead(nn.Module):
     def sample(
         self, features: torch.Tensor, mode: Mode, temperature: float, generator: torch.Generator | None
     ) -> tuple[torch.Tensor, Decision]:
-        """Draw normalised chunks `(B, K, A)` in [-1, 1] and the tokens behind them."""
+        """Draw normalised chunks `(B, K, A)` in [-1, 1] and the tokens behind them. Raises `PolicyError` for NaN."""
         logits = self.logits(features)
+        if not torch.isfinite(logits).all():
+            raise PolicyError("the policy's logits are NaN or infinite (a NaN observation or diverged weights); no action was drawn")
         if mode == "greedy":
             tokens = logits.argmax(-1)
         else:

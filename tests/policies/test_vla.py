@@ -132,6 +132,17 @@ def test_missing_file_truncated_weights_and_unknown_config_key(policy: VlaPolicy
         load_policy(tmp_path)
 
 
+def test_pretrained_encoders_score_identically_every_time() -> None:
+    torch.manual_seed(0)
+    policy = VlaPolicy(PolicyConfig(vision="efficientnet-lite0", language="minilm"), SPEC)
+    obs = observations(3)
+    with torch.no_grad():
+        first, again = policy.encode(obs).features, policy.encode(obs).features
+        alone = policy.encode({name: value[1:2] for name, value in obs.items()}).features
+    assert torch.equal(first, again)
+    assert torch.allclose(first[1:2], alone, atol=1e-4)
+
+
 def test_unsuitable_spec_is_refused() -> None:
     image, state, text = SPEC.entries
     with pytest.raises(SpecError, match="multiples of 16"):

@@ -72,7 +72,7 @@ def test_runs_in_dependency_order_with_resolved_references(lab):
     assert lab.commands[5][2:] == [
         "--run-dir", str(runs / "opd-s1"), "--seed", "1",
         "--init", str(runs / "student-s1" / "policy"), "--teacher", str(runs / "teacher-s7" / "policy"),
-        "--algorithm.estimator", "exact", "--evaluate.shuffled", "--sim.tasks", "a", "b",
+        "--algorithm.estimator", "exact", "--evaluate.shuffled", "True", "--sim.tasks", "a", "b",
     ]  # fmt: skip
 
 
@@ -149,6 +149,13 @@ def test_changed_settings_are_not_mistaken_for_finished_or_resumable(lab):
     lab.record("opd-s0").unlink()
     lab.record("opd-s1").unlink()
     with pytest.raises(GridError, match=r"opd-s0 holds a run of another command"):
+        lab.run()
+
+
+def test_an_edited_preset_is_another_run(lab):
+    lab.run()
+    (lab.root / "configs" / "opd.yaml").write_text("seed: 0\nthreads: 1\n")
+    with pytest.raises(GridError, match=r"opd-s0.json was made before its preset was edited; delete it"):
         lab.run()
 
 

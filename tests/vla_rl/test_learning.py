@@ -56,5 +56,5 @@ def test_opd_raises_success_on_a_real_task_and_only_through_its_kl_term(tmp_path
         return 0.0 * mine.kl(other, "reverse").sum()
 
     monkeypatch.setattr(opd, "kl_loss", zero)
-    zeroed = success(distil(student, teacher, tmp_path / "zeroed", OPD.model_copy(update={"updates": 2})))
-    assert zeroed - start < 0.2
+    zeroed = distil(student, teacher, tmp_path / "zeroed", OPD.model_copy(update={"updates": 2}))
+    assert success(zeroed) == start  # nothing but the KL term moves the student

@@ -60,7 +60,7 @@ def make_run(folder: Path, wins: int, updates: int = 0, **settings) -> Path:
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "config.yaml").write_text("sim: {camera: <corner>}\n")
-    (folder / "environment.json").write_text('{"command": "vla-rl train x.yaml", "commit": "0123456789abcdef", "dirty": true}')
+    (folder / "environment.jsonl").write_text('{"command": "vla-rl train x.yaml", "commit": "0123456789abcdef", "dirty": true}')
     return folder
 
 

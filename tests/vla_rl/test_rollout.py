@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from policies.interface import SpecError
+from policies.interface import Mode, PolicyError, SpecError
 from tests.vla_rl.counting import CountingEnv, counting_policy
 from vla_rl.batch import Batch, Episode, EpisodeResult
-from vla_rl.errors import RolloutError
 from vla_rl.rollout import run_episodes
 
 # Chunks of 3 executed steps, horizon 10: success inside a chunk, at its end, never, and at the very last step.
@@ -87,9 +86,11 @@ def test_another_interface_is_refused_before_anything_runs() -> None:
     assert all(slot.ended for slot in env.slots)
 
 
-def test_nan_actions_are_never_executed() -> None:
-    policy, env = counting_policy(), CountingEnv(1)
-    policy.normalizer["action"].low.fill_(np.nan)
-    with pytest.raises(RolloutError, match="NaN"):
-        run_episodes(policy, env, EPISODES, mode="greedy", seed=0)
+@pytest.mark.parametrize("mode", ["greedy", "stochastic"])
+def test_nan_observations_are_never_acted_on(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = CountingEnv(1)
+    observe = env._observe
+    monkeypatch.setattr(env, "_observe", lambda ids: observe(ids) | {"observation.state": np.full((len(ids), 1), np.nan, np.float32)})
+    with pytest.raises(PolicyError, match="NaN"):
+        run_episodes(counting_policy(), env, EPISODES, mode=mode, seed=0)
     assert env.slots[0].count == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from policies.config import PolicyConfig
 from policies.interface import SpecError, UserError
 from policies.vla import VlaPolicy
 from tests.vla_rl.counting import SPEC, CountingEnv, counting_policy
+from vla_rl import checkpoint
 from vla_rl.algorithms.opd import Opd
 from vla_rl.algorithms.sft import Sft, random_shift
 from vla_rl.batch import Batch, Episode
@@ -126,6 +128,35 @@ def test_a_run_folder_is_not_overwritten(tmp_path: Path) -> None:
         Run(tmp_path, config(SFT), resume=False)
 
 
+def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
+    Run(tmp_path, config(SFT), resume=False)
+    Run(tmp_path, config(SFT), resume=True)
+    with pytest.raises(UserError, match=r"started with algorithm.lr = 0.001, now 0.1; a resumed run keeps its settings"):
+        Run(tmp_path, config(SFT.model_copy(update={"lr": 0.1})), resume=True)
+
+
+def test_a_torn_last_row_is_dropped_on_resume(tmp_path: Path) -> None:
+    run = Run(tmp_path, config(SFT), resume=False)
+    (tmp_path / "metrics.jsonl").write_text('{"update": 1, "loss": 2.0}\n{"update": 2, "lo')
+    run.start_at(2)
+    assert run.rows == [{"update": 1, "loss": 2.0}]
+    run.close()
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = counting_policy()
+    optimizer = torch.optim.AdamW(policy.parameters())
+    checkpoint.save_checkpoint(tmp_path, policy, optimizer, checkpoint.Progress(updates=1))
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UserError, match=r"000002 cannot be written: .*No space left.*; the one before it stays"):
+        checkpoint.save_checkpoint(tmp_path, policy, optimizer, checkpoint.Progress(updates=2))
+    assert [path.name for path in tmp_path.iterdir()] == ["000001"]
+
+
 def test_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     run, algorithm = opd_run(tmp_path)
     on_policy(run, algorithm, CountingEnv(3))
@@ -157,13 +188,10 @@ def test_opd_moves_the_student_towards_the_teacher(settings: OpdConfig) -> None:
 
 
 def test_cross_entropy_collapses_onto_the_teachers_mode() -> None:
-    teacher = counting_policy(seed=1)
-    algorithm = Opd(counting_policy(seed=0), OpdConfig(signal="cross_entropy", lr=1e-3), PolicyTeacher(teacher))
-    entropies = [algorithm.update(rollouts(algorithm.policy), torch.Generator().manual_seed(0))["entropy"] for _ in range(8)]
-    assert entropies[-1] < 0.3 * entropies[0]
-    obs = rollouts(algorithm.policy).obs
-    greedy, wanted = (p.sample(p.encode(obs), "greedy")[0] for p in (algorithm.policy, teacher))
-    assert (greedy == wanted).float().mean() > 0.8
+    algorithm = Opd(counting_policy(seed=0), OpdConfig(signal="cross_entropy", lr=1e-3), PolicyTeacher(counting_policy(seed=1)))
+    metrics = [algorithm.update(rollouts(algorithm.policy), torch.Generator().manual_seed(0)) for _ in range(8)]
+    assert metrics[-1]["entropy"] < 0.3 * metrics[0]["entropy"]
+    assert metrics[-1]["loss"] < 0.3 * metrics[0]["loss"]
 
 
 def test_expert_as_teacher_pulls_actions_to_its_chunk() -> None:

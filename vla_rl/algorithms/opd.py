@@ -34,19 +34,16 @@ class Opd:
         """Distil one rollout batch; `generator` shuffles the minibatches. Returns mean metrics over the gradient steps."""
         set_learning_rate(self.optimizer, self.config.lr * schedule(batch.version, self.config.updates, warmup=0))
         teacher = self.teacher.factors(batch) if self.teacher else None
-        sums: dict[str, float] = {}
-        steps = 0
+        rows: list[dict[str, float]] = []
         for _ in range(self.config.passes):
             for index in torch.randperm(len(batch), generator=generator).split(self.config.minibatch):
                 context = self.policy.encode({name: value[index] for name, value in batch.obs.items()})
                 student = self.policy.factors(context, batch.decision[index], batch.mask[index])
                 target = teacher[index] if teacher is not None else None
                 loss = self._loss(student, target, batch.log_prob[index])
-                metrics = {"loss": loss.item(), "grad_norm": gradient_step(self.optimizer, loss, self.config.grad_clip)}
-                metrics |= _diagnostics(student.detach(), target, batch.log_prob[index])
-                sums = {name: sums.get(name, 0.0) + value for name, value in metrics.items()}
-                steps += 1
-        return {name: value / steps for name, value in sums.items()}
+                norm = gradient_step(self.optimizer, loss, self.config.grad_clip)
+                rows.append({"loss": loss.item(), "grad_norm": norm} | _diagnostics(student.detach(), target, batch.log_prob[index]))
+        return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
     def _loss(self, student: Factors, teacher: Factors | None, behaviour_log_prob: torch.Tensor) -> torch.Tensor:
         """The configured signal; only the control without a teacher may come without one."""

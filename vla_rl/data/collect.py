@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from policies.interface import ChunkPolicy
@@ -43,6 +43,12 @@ class CollectConfig(Strict):
     """Keep episodes in which the expert fails; otherwise they are replaced."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Selects the initial states among the training seeds."""
+
+    @model_validator(mode="after")
+    def _policies_act_undisturbed(self) -> CollectConfig:
+        if self.policy and self.noise_fraction:
+            raise ValueError(f"rollouts of a policy are not disturbed: set noise_fraction to 0, got {self.noise_fraction}")
+        return self
 
 
 def collect(config: CollectConfig, env: VecEnv, policy: ChunkPolicy | None = None) -> Path:
