@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from policies.factors import Decision
@@ -75,3 +76,7 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.rollout)
+
+    def obs_at(self, index: torch.Tensor) -> Observation:
+        """Observations of the decisions `index` `(B,)` int64. (numpy takes a one-element tensor for a number.)."""
+        return {name: value[index.numpy() if isinstance(value, np.ndarray) else index] for name, value in self.obs.items()}

@@ -40,7 +40,7 @@ class PolicyTeacher:
         """Factors `(D, F)` of the whole batch, computed in slices and cached by the caller."""
         parts = []
         for index in torch.arange(len(batch)).split(SCORING_BATCH):
-            context = self.policy.encode({name: value[index] for name, value in batch.obs.items()})
+            context = self.policy.encode(batch.obs_at(index))
             parts.append(self.policy.factors(context, batch.decision[index], batch.mask[index]))
         return type(parts[0]).cat(parts)
 

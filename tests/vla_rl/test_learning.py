@@ -15,9 +15,9 @@ from vla_rl.data.collect import CollectConfig, collect
 from vla_rl.loops import validate
 from vla_rl.train import make_env, train
 
-SIM = SimConfig(tasks=("button-press-topdown",), num_envs=16, workers=2, horizon=96)
+SIM = SimConfig(tasks=("faucet-open",), num_envs=16, workers=2, horizon=96)
 EVALUATE = EvalConfig(episodes=2, split="validation")
-OPD = OpdConfig(updates=8, episodes=16, passes=6, minibatch=64, lr=5e-4, validate_episodes=4, checkpoint_every=100)
+OPD = OpdConfig(updates=10, episodes=16, passes=6, minibatch=64, lr=5e-4, validate_episodes=4, checkpoint_every=100)
 
 
 def fine_tune(folder: Path, demos: Path, steps: int, episodes: int) -> Path:
@@ -46,7 +46,7 @@ def test_opd_raises_success_on_a_real_task_and_only_through_its_kl_term(tmp_path
     finally:
         env.close()
     teacher = fine_tune(tmp_path / "teacher", demos, steps=600, episodes=24)
-    student = fine_tune(tmp_path / "student", demos, steps=100, episodes=1)
+    student = fine_tune(tmp_path / "student", demos, steps=150, episodes=2)
     start = success(student)
     end = success(distil(student, teacher, tmp_path / "opd", OPD))
     print(f"success on 40 validation seeds: teacher {success(teacher):.0%}, student {start:.0%} → {end:.0%}")

@@ -187,6 +187,12 @@ def test_opd_moves_the_student_towards_the_teacher(settings: OpdConfig) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_a_last_minibatch_of_one_decision_is_fine() -> None:
+    batch = rollouts(counting_policy())
+    settings = OpdConfig(minibatch=len(batch) - 1, passes=1)
+    Opd(counting_policy(), settings, PolicyTeacher(counting_policy(seed=1))).update(batch, torch.Generator().manual_seed(0))
+
+
 def test_cross_entropy_collapses_onto_the_teachers_mode() -> None:
     algorithm = Opd(counting_policy(seed=0), OpdConfig(signal="cross_entropy", lr=1e-3), PolicyTeacher(counting_policy(seed=1)))
     metrics = [algorithm.update(rollouts(algorithm.policy), torch.Generator().manual_seed(0)) for _ in range(8)]

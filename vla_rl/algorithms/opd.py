@@ -37,7 +37,7 @@ class Opd:
         rows: list[dict[str, float]] = []
         for _ in range(self.config.passes):
             for index in torch.randperm(len(batch), generator=generator).split(self.config.minibatch):
-                context = self.policy.encode({name: value[index] for name, value in batch.obs.items()})
+                context = self.policy.encode(batch.obs_at(index))
                 student = self.policy.factors(context, batch.decision[index], batch.mask[index])
                 target = teacher[index] if teacher is not None else None
                 loss = self._loss(student, target, batch.log_prob[index])
