@@ -78,5 +78,6 @@ class Batch:
         return len(self.rollout)
 
     def obs_at(self, index: torch.Tensor) -> Observation:
-        """Observations of the decisions `index` `(B,)` int64. (numpy takes a one-element tensor for a number.)."""
+        """Observations of the decisions `index` `(B,)` int64."""
+        # numpy would take a tensor of one element for a number
         return {name: value[index.numpy() if isinstance(value, np.ndarray) else index] for name, value in self.obs.items()}

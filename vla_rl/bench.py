@@ -2,7 +2,8 @@
 
 Raw rates are taken alone on one core each: physics steps of a scene, renders of it, policy inferences at the batch
 that a group of environments has. A decision costs K physics steps, one render and one inference, so `cores` cores
-cannot make more than `cores / (K / physics + 1 / render + 1 / inference)` decisions per second.
+cannot make more than `cores / (K / physics + 1 / render + 1 / inference)` decisions per second. A second bound counts
+the simulator's own observation and reward, which are Python, with the physics.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import torch
 from pydantic import Field
@@ -29,6 +31,9 @@ from vla_rl.batch import Episode
 from vla_rl.config import Positive, SimConfig, Strict
 from vla_rl.rollout import GROUPS, run_episodes
 from vla_rl.train import make_env, make_spec
+
+SUBSTEPS = 5
+"""MuJoCo steps of one Meta-World control step."""
 
 
 class BenchConfig(Strict):
@@ -81,6 +86,7 @@ def bench_rollout(config: BenchConfig) -> dict[str, float]:
 
         measures: dict[str, Callable[[], float]] = {
             "physics": _repeat(_physics(config.sim), config.raw_seconds),
+            "step": _repeat(_step(config.sim), config.raw_seconds),
             "render": _repeat(_render(config.sim), config.raw_seconds),
             "inference": _repeat(
                 _inference(policy, config.sim, env.reset(range(_group(config.sim)), *_starts(config.sim))), config.raw_seconds
@@ -100,7 +106,8 @@ def bench_rollout(config: BenchConfig) -> dict[str, float]:
 
 
 _LABELS = {
-    "physics": "raw physics steps, one core",
+    "physics": "raw physics of control steps, one core",
+    "step": "steps with observation and reward, one core",
     "render": "raw renders, one core",
     "inference": "raw policy inferences, one core",
     "rollout": "rollout engine, decisions",
@@ -112,11 +119,13 @@ _LABELS = {
 def _report(config: BenchConfig, executed: int, rates: dict[str, Rate]) -> dict[str, float]:
     for rate in rates.values():
         print(rate)
-    cost = executed / rates["physics"].median + 1 / rates["render"].median + 1 / rates["inference"].median
     result = {name: rate.median for name, rate in rates.items()}
-    result["bound"] = config.sim.workers / cost
-    result["fraction"] = result["rollout"] / result["bound"]
-    print(f"bound for {config.sim.workers} cores: {result['bound']:.1f} decisions/s; rollout engine / bound: {result['fraction']:.2f}")
+    for stepping, suffix in (("physics", ""), ("step", "_with_reward")):
+        cost = executed / result[stepping] + 1 / result["render"] + 1 / result["inference"]
+        result[f"bound{suffix}"] = config.sim.workers / cost
+        result[f"fraction{suffix}"] = result["rollout"] / result[f"bound{suffix}"]
+    for name, suffix in (("physics, render, inference", ""), ("the same with observation and reward", "_with_reward")):
+        print(f"bound by {name}: {result[f'bound{suffix}']:.1f} decisions/s; reached: {result[f'fraction{suffix}']:.2f}")
     if "lerobot" in rates:
         ratios = [ours / theirs for ours, theirs in zip(rates["ours"].values, rates["lerobot"].values, strict=True)]
         result["render_ratio"] = statistics.median(ratios)
@@ -153,7 +162,18 @@ def _scene(sim: SimConfig) -> Scene:
 
 
 def _physics(sim: SimConfig) -> Callable[[], int]:
-    """Steps of the first task by its expert's first actions, restarted every 100 steps."""
+    """MuJoCo alone: the substeps of one control step of the first task."""
+    scene = _scene(sim)
+
+    def run() -> int:
+        mujoco.mj_step(scene.model, scene.data, SUBSTEPS)
+        return 1
+
+    return run
+
+
+def _step(sim: SimConfig) -> Callable[[], int]:
+    """Control steps of the first task under random actions, restarted every 100 steps."""
     scene = _scene(sim)
     start = scene.save()
     actions = np.random.default_rng(0).uniform(-1, 1, (100, 4)).astype(np.float32)
