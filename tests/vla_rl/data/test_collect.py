@@ -63,7 +63,7 @@ def test_collects_the_episodes_asked_for(tmp_path, capsys):
     assert len({seed for _, seed, _ in env.started}) == 8 and all(seed in SEED_RANGES["train"] for _, seed, _ in env.started)
     assert sorted(std for task, _, std in env.started if task == "open") == [0, 0, 0.3, 0.3]
     assert demos.tasks[:2] == ("open", "close"), "tasks take turns, so that a part of the data set has all of them"
-    assert "open: the expert succeeded in 4 of 4 episodes, 4 kept" in capsys.readouterr().out
+    assert "open: succeeded in 4 of 4 episodes, 4 kept" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["demos"]
 
 
@@ -75,8 +75,8 @@ def test_failed_episodes_are_replaced_and_the_number_of_environments_does_not_ma
     assert failures > 0 and len(few.started) == 8 + failures
     assert seeds_and_actions(first) == seeds_and_actions(second)
     about = json.loads((first / ABOUT_FILE).read_text())
-    assert sum(expert["attempts"] for expert in about["experts"].values()) == 8 + failures
-    assert sum(expert["successes"] for expert in about["experts"].values()) == 8
+    assert sum(expert["attempts"] for expert in about["success"].values()) == 8 + failures
+    assert sum(expert["successes"] for expert in about["success"].values()) == 8
 
 
 def test_failures_can_be_kept(tmp_path):
@@ -86,7 +86,7 @@ def test_failures_can_be_kept(tmp_path):
 
 
 def test_an_expert_that_always_fails_is_given_up(tmp_path):
-    with pytest.raises(SimulationError, match="expert of task 'open' failed in more than 12 of 16 episodes"):
+    with pytest.raises(SimulationError, match="task 'open' failed in more than 12 of 16 episodes"):
         collect(config(tmp_path, sim=SIM.model_copy(update={"tasks": ("open",)})), FakeEnv(fails=1))
     assert list(tmp_path.iterdir()) == []
 
