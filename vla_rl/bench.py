@@ -236,12 +236,12 @@ def _lerobot_rate_elsewhere(process: ProcessPoolExecutor, config: BenchConfig, s
 
 
 def _lerobot_rate(sim: SimConfig, seconds: float) -> float:
-    return _repeat(_lerobot(sim), seconds)()
+    return _repeat(_lerobot(sim.tasks[0], sim.image_px), seconds)()
 
 
 @cache
-def _lerobot(sim: SimConfig) -> Callable[[], int]:
-    """LeRobot's environment of the first task at the same pixel size.
+def _lerobot(task: str, image_px: int) -> Callable[[], int]:
+    """LeRobot's environment of a task at the same pixel size.
 
     LeRobot never passes its size on, so that Meta-World renders 480 px; its inner environment is replaced by one built
     at the size asked for, which makes it faster.
@@ -249,9 +249,9 @@ def _lerobot(sim: SimConfig) -> Callable[[], int]:
     import metaworld
     from lerobot.envs.metaworld import MetaworldEnv
 
-    name = f"{sim.tasks[0]}-v3"
+    name = f"{task}-v3"
     benchmark = metaworld.MT1(name, seed=42)
-    inner = benchmark.train_classes[name](render_mode="rgb_array", camera_name="corner2", width=sim.image_px, height=sim.image_px)
+    inner = benchmark.train_classes[name](render_mode="rgb_array", camera_name="corner2", width=image_px, height=image_px)
     inner.set_task(benchmark.train_tasks[0])
     inner.reset()
     env = MetaworldEnv(name, obs_type="pixels_agent_pos")
