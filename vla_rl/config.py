@@ -139,6 +139,8 @@ class EvalConfig(Strict):
     """Episodes per task."""
     split: Literal["validation", "test"] = "test"
     """Seed range of the initial states."""
+    skip: Annotated[int, Field(ge=0)] = 0
+    """Leave out the first so many seeds of the split: raise it once a decision was taken after looking at them."""
     shuffled: bool = False
     """Also evaluate with instructions of other tasks in the set."""
     videos: Annotated[int, Field(ge=0)] = 0

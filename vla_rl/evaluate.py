@@ -1,6 +1,6 @@
 """Evaluation on initial states that training never sees: success with intervals, per task and per episode.
 
-Episode i of a task starts from seed `first_seed + i`, so two evaluations over the same tasks, split and
+Episode i of a task starts from seed `first_seed + i`, so two evaluations over the same tasks, split, `skip` and
 number of episodes are paired episode by episode. Every outcome is kept in the JSON for later statistics.
 """
 
@@ -165,7 +165,7 @@ def evaluate(
     progress: Progress | None = None,
     pairs: Sequence[tuple[str, str]] = AMBIGUOUS_PAIRS,
 ) -> Evaluation:
-    """Run the greedy policy from the first `config.episodes` seeds of the split for every task.
+    """Run the greedy policy from `config.episodes` seeds of the split for every task.
 
     Args:
         policy: chunk policy whose spec matches `env`.
@@ -181,7 +181,7 @@ def evaluate(
             shuffling a single task.
     """
     _check_request(tasks, env, config)
-    first = SEED_RANGES[config.split].start
+    first = SEED_RANGES[config.split].start + config.skip
     own = {(task, first + i): task for task in tasks for i in range(config.episodes)}
     results = _play(policy, env, {key: None for key in own}, seed, progress)
     evaluation = Evaluation(split=config.split, tasks=_by_task(results, {}))
@@ -203,8 +203,9 @@ def _check_request(tasks: Sequence[str], env: VecEnv, config: EvalConfig) -> Non
     unknown = [task for task in tasks if task not in env.tasks]
     if not tasks or unknown or len(set(tasks)) < len(tasks):
         raise UserError(f"evaluate each task once, from {list(env.tasks)}; got {list(tasks)}")
-    if config.episodes > len(SEED_RANGES[config.split]):
-        raise UserError(f"the {config.split} split has {len(SEED_RANGES[config.split])} seeds, got episodes={config.episodes}")
+    if config.skip + config.episodes > len(SEED_RANGES[config.split]):
+        size = len(SEED_RANGES[config.split])
+        raise UserError(f"the {config.split} split has {size} seeds, got skip={config.skip} and episodes={config.episodes}")
     if config.shuffled and len(tasks) < 2:
         raise UserError(f"shuffled instructions need at least two tasks, got {list(tasks)}; set shuffled to false")
 

@@ -91,7 +91,7 @@ def evaluate_policy(policy: ChunkPolicy, env: VecEnv, config: EvalConfig, tasks:
     out.mkdir(parents=True, exist_ok=True)
     evaluation.save(out / "evaluation.json")
     if config.videos:
-        seeds = SEED_RANGES[config.split][:SHEET_EPISODES]
+        seeds = SEED_RANGES[config.split][config.skip :][:SHEET_EPISODES]
         save_media(policy, env, [Episode(task, seed) for task in tasks for seed in seeds], config.videos, out)
     print(f"evaluated {evaluation.episodes} episodes in {time.monotonic() - started:.0f} s; results in {out}")
     return evaluation

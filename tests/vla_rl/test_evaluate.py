@@ -113,6 +113,7 @@ def test_outcomes_steps_and_seeds_are_those_of_the_episodes():
     assert evaluation.success == pytest.approx(8 / 12)
     assert (evaluation.interval, evaluation.episodes) == (wilson(8, 12), 12)
     assert run(split="validation").tasks[0].first_seed == SEED_RANGES["validation"].start
+    assert run(skip=50).tasks[0].first_seed == SEED_RANGES["test"].start + 50
 
 
 def test_wrong_instructions_fail_where_language_decides():
