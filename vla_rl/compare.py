@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from policies.interface import UserError
 from vla_rl.evaluate import Evaluation, TaskResult
-from vla_rl.statistics import Interval, gap_closed, two_level_bootstrap, wilson
+from vla_rl.statistics import Interval, gap_closed, paired_difference, two_level_bootstrap, wilson
+from vla_rl.tables import markdown_table, percent, percent_range, points, text_table
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,6 @@ def load_results(paths: Sequence[Path]) -> list[Result]:
     return results
 
 
-def named_result(name: str, folder: Path) -> Result:
-    """Read one run folder under a name of its own, as seed 0."""
-    return _read(folder / "result.json", name)
-
-
 def summarise(results: Iterable[Result], student: str | None = None, teacher: str | None = None) -> list[Summary]:
     """Group results by cell, with intervals: the student first, the teacher last, the others in order of appearance.
 
@@ -107,7 +103,7 @@ def summarise(results: Iterable[Result], student: str | None = None, teacher: st
         first.evaluation.require_paired(result.evaluation, f"{_label(first)} and {_label(result)}")
     for name in (student, teacher):
         if name is not None and name not in cells:
-            raise UserError(f"there is no cell '{name}' among the results; there are {list(cells)}")
+            raise _absent(name, cells)
     if (student is None) != (teacher is None):
         raise UserError("the fraction of the gap closed needs both a student and a teacher cell; name both or neither")
     names = sorted(cells, key=lambda name: (name == teacher, name != student))
@@ -147,21 +143,6 @@ def _gap(name: str, cells: Mapping[str, tuple[Result, ...]], student: str | None
     return gap_closed(start, ours, end)
 
 
-def markdown_table(summaries: Sequence[Summary]) -> str:
-    """The table as Markdown; columns of the terminal and HTML tables are the same."""
-    header, *rows = table_rows(summaries)
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def text_table(summaries: Sequence[Summary]) -> str:
-    """The table for the terminal."""
-    rows = table_rows(summaries)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]) for row in rows]
-    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
-
-
 def table_rows(summaries: Sequence[Summary]) -> list[list[str]]:
     """Header and one row per cell, as text."""
     gaps = any(summary.gap for summary in summaries)
@@ -178,17 +159,48 @@ def table_rows(summaries: Sequence[Summary]) -> list[list[str]]:
     return rows
 
 
-def percent(rate: float) -> str:
-    """`0.853` → `85 %`."""
-    return f"{100 * rate:.0f} %"
+def paired_rows(ours: Summary, theirs: Summary) -> list[list[str]]:
+    """Two cells at equal budgets, as text: validation success at each update that both measured, then test success.
+
+    Validation differences are given seed by seed; the test difference [percentage points] is paired by training
+    seed and initial state, with its two-level bootstrap interval.
+
+    Raises:
+        UserError: the cells have different training seeds.
+    """
+    if ours.seeds != theirs.seeds:
+        given = f"{list(ours.seeds)} and {list(theirs.seeds)}"
+        raise UserError(f"'{ours.cell}' and '{theirs.cell}' are compared seed by seed, but have training seeds {given}")
+    rows = [["at", "episodes", ours.cell, theirs.cell, "difference", "per seed"]]
+    curves = [[_validations(result) for result in side.results] for side in (ours, theirs)]
+    for update in sorted(set.intersection(*(set(curve) for side in curves for curve in side))):
+        (episodes, _), a, b = curves[0][0][update], *(np.array([curve[update][1] for curve in side]) for side in curves)
+        rows.append([f"update {update}, validation", f"{episodes:,.0f}", percent(a.mean()), percent(b.mean()), points((a - b).mean())])
+        rows[-1].append(" · ".join(points(x) for x in a - b))
+    a, b = ([result.evaluation.array for result in side.results] for side in (ours, theirs))
+    test = paired_difference(a, b)
+    rows.append(["end, test", f"{ours.mean('episodes'):,.0f}", percent(ours.success.value), percent(theirs.success.value)])
+    rows[-1].append(f"{points(test.value)} ({points(test.low)} to {points(test.high)})")
+    rows[-1].append(" · ".join(points(x.mean() - y.mean()) for x, y in zip(a, b, strict=True)))
+    return rows
 
 
-def percent_range(interval: Interval) -> str:
-    """`80 – 90 %`."""
-    return f"{100 * interval.low:.0f} – {100 * interval.high:.0f} %"
+def collection_costs(paths: Sequence[Path]) -> str:
+    """Minutes of the data collections recorded beside the runs, as one sentence; empty if there are none."""
+    trees = [_parse(file) for path in paths if path.is_dir() for file in sorted(path.glob("*.json"))]
+    costs = [f"{tree['cell']} {tree['minutes']:.1f} min" for tree in trees if tree.get("kind") == "collect"]
+    return f"Data was collected beforehand, which the table does not count: {', '.join(costs)}." if costs else ""
 
 
-def compare(paths: Sequence[Path], out: Path, student: str | None = None, teacher: str | None = None) -> None:
+def _validations(result: Result) -> dict[int, tuple[float, float]]:
+    """Update → (environment episodes, validation success), where it was measured."""
+    measured = [row for row in result.curve if "validation_success" in row]
+    return {int(row["update"]): (row["episodes"], row["validation_success"]) for row in measured}
+
+
+def compare(
+    paths: Sequence[Path], out: Path, student: str | None = None, teacher: str | None = None, pair: tuple[str, str] | None = None
+) -> None:
     """Print the table over cells and write `report.html`, `table.md` and `curve.png` into the folder `out`.
 
     Args:
@@ -196,17 +208,34 @@ def compare(paths: Sequence[Path], out: Path, student: str | None = None, teache
         out: folder, created if needed.
         student: cell that training started from; with `teacher`, adds the fraction of the gap closed.
         teacher: cell at the other end of the gap.
+        pair: two cells to set against each other at every budget.
     """
     from vla_rl.plots import plot_main_curve
     from vla_rl.report import render_report
 
     summaries = summarise(load_results(paths), student, teacher)
-    print(text_table(summaries))
+    tables = [table_rows(summaries)]
+    if pair:
+        tables.append(paired_rows(_named(summaries, pair[0]), _named(summaries, pair[1])))
+    costs = collection_costs(paths)
+    print("\n\n".join([*(text_table(rows) for rows in tables), costs]))
     out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(markdown_table(summaries))
+    (out / "table.md").write_text("\n".join([*(markdown_table(rows) for rows in tables), costs]).rstrip() + "\n")
     plot_main_curve(summaries, out / "curve.png")
-    (out / "report.html").write_text(render_report(summaries, "Comparison of " + ", ".join(s.cell for s in summaries)))
+    title = "Comparison of " + ", ".join(s.cell for s in summaries)
+    (out / "report.html").write_text(render_report(summaries, title, tables[1] if pair else None, costs))
     print(f"report {out / 'report.html'}, table {out / 'table.md'}, plot {out / 'curve.png'}")
+
+
+def _named(summaries: Sequence[Summary], cell: str) -> Summary:
+    found = {summary.cell: summary for summary in summaries}
+    if cell not in found:
+        raise _absent(cell, found)
+    return found[cell]
+
+
+def _absent(cell: str, cells: Iterable[str]) -> UserError:
+    return UserError(f"there is no cell '{cell}' among the results; there are {list(cells)}")
 
 
 def _label(result: Result) -> str:
@@ -229,7 +258,7 @@ def _expand(path: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path, cell: str | None = None) -> Result:
+def _read(path: Path) -> Result:
     """Read `result.json` of a run folder, or a cell's record."""
     if not path.is_file():
         raise UserError(f"{path.parent} holds no finished run: {path.name} is missing")
@@ -242,8 +271,8 @@ def _read(path: Path, cell: str | None = None) -> Result:
     name, seed = (match[1], int(match[2])) if match else (path.parent.name if folder else path.stem, 0)
     try:
         return Result(
-            cell=cell or tree.get("cell", name),
-            seed=tree.get("seed", seed if cell is None else 0),
+            cell=tree.get("cell", name),
+            seed=tree.get("seed", seed),
             evaluation=Evaluation.model_validate(result["evaluation"]),
             episodes=result["episodes"],
             teacher_queries=result["teacher_queries"],

@@ -18,6 +18,7 @@ from policies.interface import UserError
 from sim.vec_env import SEED_RANGES, VecEnv
 from vla_rl.config import EvalConfig, Strict
 from vla_rl.statistics import wilson
+from vla_rl.tables import percent
 
 if TYPE_CHECKING:
     from policies.interface import ChunkPolicy
@@ -249,22 +250,18 @@ def format_table(evaluation: Evaluation) -> str:
     lines = [header + "".join(f"{name:>10}" for name in extra)]
     for task in evaluation.tasks:
         steps = "–" if task.mean_steps_to_success is None else f"{task.mean_steps_to_success:.0f}"
-        line = f"{task.task:<{width}}{_percent(task.success):>9}{_range(task.interval):>17}{_percent(task.success_at_end):>8}"
-        cells = [f"{_percent(rows[task.task].success) if task.task in rows else '–':>10}" for rows in extra.values()]
+        line = f"{task.task:<{width}}{percent(task.success):>9}{_range(task.interval):>17}{percent(task.success_at_end):>8}"
+        cells = [f"{percent(rows[task.task].success) if task.task in rows else '–':>10}" for rows in extra.values()]
         lines.append(line + f"{len(task.steps):>10}{steps:>7}" + "".join(cells))
     at_end = float(np.mean([task.success_at_end for task in evaluation.tasks]))
-    line = f"{'mean':<{width}}{_percent(evaluation.success):>9}{_range(evaluation.interval):>17}{_percent(at_end):>8}"
-    means = [f"{_percent(float(np.mean([t.success for t in rows.values()]))):>10}" for rows in extra.values()]
+    line = f"{'mean':<{width}}{percent(evaluation.success):>9}{_range(evaluation.interval):>17}{percent(at_end):>8}"
+    means = [f"{percent(float(np.mean([t.success for t in rows.values()]))):>10}" for rows in extra.values()]
     lines += ["─" * len(lines[0]), line + f"{evaluation.episodes:>10}{'':>7}" + "".join(means)]
     first, count = evaluation.tasks[0].first_seed, len(evaluation.tasks[0].steps)
     lines.append(f"{evaluation.split} seeds {first}–{first + count - 1} per task; steps: mean control steps to success")
     if extra:
         lines.append("shuffled: told the instruction of another task · swapped: told that of the task sharing the scene")
     return "\n".join(lines)
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.0f} %"
 
 
 def _range(interval: tuple[float, float]) -> str:

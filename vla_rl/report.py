@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 import yaml
 
-from vla_rl.compare import Summary, named_result, percent, percent_range, summarise, table_rows, task_interval
+from vla_rl.compare import Summary, table_rows, task_interval
 from vla_rl.plots import colour, plot_curves, plot_metric
 from vla_rl.statistics import Interval
+from vla_rl.tables import Rows, percent, percent_range
 
 METRICS = {"entropy": "entropy per action token [nat]", "reverse_kl": "KL(student‖teacher) per action token [nat]"}
 TASK_TABLES = {
@@ -63,27 +64,17 @@ pre { overflow-x: auto; font-size: 12.5px; line-height: 1.45; margin: 10px 0 }
 """
 
 
-def write_report(runs: Mapping[str, Path], out: Path, title: str, student: str | None = None, teacher: str | None = None) -> None:
-    """Write the page for named run folders, one training seed each.
+def render_report(summaries: Sequence[Summary], title: str, paired: Rows | None = None, costs: str = "") -> str:
+    """The page as text.
 
     Args:
-        runs: name in the page → run folder, in the order to show.
-        out: HTML file.
+        summaries: cells in the order to show.
         title: heading of the page.
-        student: name of the run that training started from; with `teacher`, adds the fraction of the gap closed.
-        teacher: name of the run at the other end of the gap.
-
-    Raises:
-        UserError: a run is unfinished, damaged, or evaluated on other initial states than the rest.
+        paired: table of two cells at equal budgets.
+        costs: a sentence about what the table of results leaves out.
     """
-    summaries = summarise([named_result(name, folder) for name, folder in runs.items()], student, teacher)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(render_report(summaries, title))
-
-
-def render_report(summaries: Sequence[Summary], title: str) -> str:
-    """The page as text."""
-    parts = [f"<h1>{escape(title)}</h1>", _intro(summaries), _tiles(summaries), _overview(summaries), _curves(summaries)]
+    parts = [f"<h1>{escape(title)}</h1>", _intro(summaries), _tiles(summaries), _overview(summaries, costs)]
+    parts += [_curves(summaries), _paired(paired)]
     parts += [_tasks(summaries, rows) for rows in ("tasks", "shuffled", "swapped")]
     parts += [_films(summaries), _sheets(summaries), _provenance(summaries)]
     return (
@@ -113,7 +104,7 @@ def _tiles(summaries: Sequence[Summary]) -> str:
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _overview(summaries: Sequence[Summary]) -> str:
+def _overview(summaries: Sequence[Summary], costs: str) -> str:
     header, *rows = table_rows(summaries)
     body = [
         f'<tr><td><span class="dot" style="--shade:{colour(i)}"></span>{escape(row[0])}</td>'
@@ -125,7 +116,19 @@ def _overview(summaries: Sequence[Summary]) -> str:
         "Intervals cover 95 %: resampled over training seeds and then episodes, and never narrower than Wilson's. "
         "Episodes, teacher queries, updates and minutes are what training alone used, averaged over seeds."
     )
-    return f'<h2>Results</h2><p class="note">{note}</p>{_table(header, body)}'
+    return f'<h2>Results</h2><p class="note">{escape(f"{note} {costs}")}</p>{_table(header, body)}'
+
+
+def _paired(rows: Rows | None) -> str:
+    if rows is None:
+        return ""
+    header, *body = rows
+    lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body]
+    note = (
+        "Differences in percentage points, at equal environment episodes, paired by training seed (and, on test seeds, by initial state, "
+        "with a 95 % interval)."
+    )
+    return f'<h2>{escape(header[2])} against {escape(header[3])}</h2><p class="note">{note}</p>{_table(header, lines)}'
 
 
 def _table(header: Sequence[str], body: Sequence[str], kind: str = "") -> str:

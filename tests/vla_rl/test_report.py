@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from policies.interface import UserError
-from vla_rl.compare import compare, load_results, markdown_table, summarise
+from vla_rl.compare import collection_costs, compare, load_results, paired_rows, summarise, table_rows
 from vla_rl.evaluate import Evaluation, TaskResult
-from vla_rl.report import write_report
 from vla_rl.statistics import wilson
+from vla_rl.tables import markdown_table
 
 VOID = {"meta", "img", "br", "input", "link", "hr"}
 
@@ -48,11 +48,13 @@ def evaluation(wins: int, episodes: int = 20, shuffled: bool = False) -> Evaluat
     return Evaluation(split="test", tasks=(row("faucet-open", wins), row("door-open", wins)), shuffled=wrong)
 
 
-def make_run(folder: Path, wins: int, updates: int = 0, **settings) -> Path:
+def make_run(folder: Path, wins: int, updates: int = 0, validated: dict[int, float] | None = None, **settings) -> Path:
     curve = [
         {"update": u, "episodes": 10 * u, "decisions": 80 * u, "wall_s": 30.0 * u, "success": 0.1 * u, "entropy": 1.0 / u}
         for u in range(1, updates + 1)
     ]
+    for update, success in (validated or {}).items():
+        curve[update - 1]["validation_success"] = success
     result = {
         "evaluation": evaluation(wins, **settings).model_dump(mode="json"),
         "episodes": 10 * updates, "teacher_queries": 80 * updates, "updates": updates, "wall_s": 30.0 * updates, "curve": curve,
@@ -91,7 +93,7 @@ def test_interval_of_a_perfect_policy_keeps_wilsons_width(tmp_path):
 
 
 def test_markdown_table_holds_the_numbers(runs):
-    lines = markdown_table(summarise(load_results([runs]), "student", "teacher")).splitlines()
+    lines = markdown_table(table_rows(summarise(load_results([runs]), "student", "teacher"))).splitlines()
     assert lines[0].count("|") == 10
     cells = [cell.strip() for cell in lines[3].split("|")[1:-1]]
     assert cells[:2] == ["opd", "75 %"] and cells[3:8] == ["80 · 70 · 75", "60", "480", "6", "3.0"]
@@ -138,17 +140,36 @@ def test_records_of_a_grid_are_read_like_runs(runs, tmp_path):
             "result": json.loads((folder / "result.json").read_text()),
         }
         (records / f"{folder.name}.json").write_text(json.dumps(tree))
-    (records / "demos-s0.json").write_text(json.dumps({"kind": "collect", "cell": "demos", "seed": 0, "result": {}}))
-    assert markdown_table(summarise(load_results([records]))) == markdown_table(summarise(load_results([runs])))
+    (records / "demos-s0.json").write_text(json.dumps({"kind": "collect", "cell": "demos", "seed": 0, "minutes": 3.84, "result": {}}))
+    assert table_rows(summarise(load_results([records]))) == table_rows(summarise(load_results([runs])))
+    assert collection_costs([records]) == "Data was collected beforehand, which the table does not count: demos 3.8 min."
+    assert collection_costs([runs]) == ""
     with pytest.raises(UserError, match="no evaluation"):
         load_results([records / "demos-s0.json"])
 
 
-def test_report_of_named_runs_escapes_names(tmp_path):
-    runs = {"<SFT>": make_run(tmp_path / "a", 5), "SFT + OPD": make_run(tmp_path / "b", 15, updates=3)}
-    write_report(runs, tmp_path / "page" / "report.html", "Demo & more")
+def test_report_escapes_names(tmp_path):
+    compare([make_run(tmp_path / "<SFT>-s0", 5), make_run(tmp_path / "a & b-s0", 15, updates=3)], tmp_path / "page")
     page = Page((tmp_path / "page" / "report.html").read_text())
-    assert "<SFT>" in page.text and "Demo & more" in page.text and "gap closed" not in page.text
+    assert "<SFT>" in page.text and "a & b" in page.text and "gap closed" not in page.text
+
+
+def test_paired_table_by_hand(runs, tmp_path, capsys):
+    for seed, (validated, wins) in enumerate(((0.2, 14), (0.3, 14), (0.1, 15))):
+        make_run(runs / f"sampled-s{seed}", wins, updates=6, validated={2: validated, 6: 0.5})
+        make_run(runs / f"exact-s{seed}", wins + 2, updates=6, validated={2: 0.4, 6: 0.5})
+    cells = {summary.cell: summary for summary in summarise(load_results([runs]))}
+    rows = paired_rows(cells["exact"], cells["sampled"])
+    assert rows[1] == ["update 2, validation", "20", "40 %", "20 %", "+20", "+20 · +10 · +30"]
+    assert rows[2][-2:] == ["+0", "+0 · +0 · +0"]
+    assert rows[3][:4] == ["end, test", "60", "82 %", "72 %"] and rows[3][4].startswith("+10 (") and rows[3][5] == "+10 · +10 · +10"
+    compare([runs], tmp_path / "out", pair=("exact", "sampled"))
+    assert "+20 · +10 · +30" in capsys.readouterr().out and "+20 · +10 · +30" in (tmp_path / "out" / "table.md").read_text()
+    assert "exact against sampled" in Page((tmp_path / "out" / "report.html").read_text()).text
+    with pytest.raises(UserError, match="no cell 'exakt'"):
+        compare([runs], tmp_path / "out", pair=("exakt", "sampled"))
+    with pytest.raises(UserError, match=r"seeds \[0, 1, 2\] and \[0\]"):
+        paired_rows(cells["exact"], cells["teacher"])
 
 
 def test_nan_is_refused(runs):
