@@ -1,7 +1,7 @@
 """Throughput of the rollout engine against what its parts allow, and of our rendering against LeRobot's, in one run.
 
-Raw rates are taken alone on one core each: physics steps of a scene, renders of it, policy inferences at the batch
-that a group of environments has. A decision costs K physics steps, one render and one inference, so `cores` cores
+Raw rates are taken alone on one core each, over the tasks in turn: physics steps, renders, and policy inferences at
+the batch that a group of environments has. A decision costs K physics steps, one render and one inference, so `cores` cores
 cannot make more than `cores / (K / physics + 1 / render + 1 / inference)` decisions per second. A second bound counts
 the simulator's own observation and reward, which are Python, with the physics.
 """
@@ -48,8 +48,8 @@ class BenchConfig(Strict):
     """Policy folder to measure with; an untrained policy (whose episodes run to the horizon) if unset."""
     repeats: Positive = 7
     """Interleaved repeats; medians are printed with their spread."""
-    rollout_episodes: Positive = 32
-    """Episodes per repeat of the rollout engine."""
+    rollout_episodes: Positive = 128
+    """Episodes per repeat of the rollout engine; with few per environment its tail, where environments run out, shows."""
     raw_seconds: float = Field(default=1.0, gt=0)
     """Seconds per repeat of each raw rate."""
     lerobot: bool = True
@@ -161,51 +161,58 @@ def _starts(sim: SimConfig) -> tuple[list[int], list[str]]:
     return list(SEED_RANGES["train"][:count]), [sim.tasks[i % len(sim.tasks)] for i in range(count)]
 
 
-def _scene(sim: SimConfig) -> Scene:
-    scene = Scene(sim.tasks[0])
-    scene.reset(SEED_RANGES["train"][0])
-    return scene
+def _scenes(sim: SimConfig) -> list[Scene]:
+    """A scene per task, at its first training seed."""
+    scenes = [Scene(task) for task in sim.tasks]
+    for scene in scenes:
+        scene.reset(SEED_RANGES["train"][0])
+    return scenes
 
 
 def _physics(sim: SimConfig) -> Callable[[], int]:
-    """MuJoCo alone: the substeps of one control step of the first task."""
-    scene = _scene(sim)
+    """MuJoCo alone: the substeps of one control step of each task."""
+    scenes = _scenes(sim)
 
     def run() -> int:
-        mujoco.mj_step(scene.model, scene.data, SUBSTEPS)
-        return 1
+        for scene in scenes:
+            mujoco.mj_step(scene.model, scene.data, SUBSTEPS)
+        return len(scenes)
 
     return run
 
 
 def _step(sim: SimConfig) -> Callable[[], int]:
-    """Control steps of the first task under random actions, restarted every 100 steps."""
-    scene = _scene(sim)
-    start = scene.save()
+    """Control steps of each task under random actions, restarted every 100 steps."""
+    scenes = _scenes(sim)
+    starts = [scene.save() for scene in scenes]
     actions = np.random.default_rng(0).uniform(-1, 1, (100, 4)).astype(np.float32)
 
     def run() -> int:
-        scene.load(start)
-        for action in actions:
-            scene.step(action)
-        return len(actions)
+        for scene, start in zip(scenes, starts, strict=True):
+            scene.load(start)
+            for action in actions:
+                scene.step(action)
+        return len(actions) * len(scenes)
 
     return run
 
 
 def _render(sim: SimConfig) -> Callable[[], int]:
-    scene, context = _scene(sim), RenderContext(sim.image_px)
-    renderer = Renderer(scene.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(sim.tasks[0], ()))
+    """One image of each task."""
+    scenes, context = _scenes(sim), RenderContext(sim.image_px)
+    renderers = [Renderer(s.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(s.task, ())) for s in scenes]
 
     def run() -> int:
-        renderer.render(scene.data)
-        return int(context is not None)  # the context must outlive the renderer
+        for scene, renderer in zip(scenes, renderers, strict=True):
+            renderer.render(scene.data)
+        return len(scenes) * int(context is not None)  # the context must outlive the renderers
 
     return run
 
 
 def _step_and_render(sim: SimConfig) -> Callable[[], int]:
-    scene, context = _scene(sim), RenderContext(sim.image_px)
+    """Control steps of the first task, each with an image."""
+    scene, context = _scenes(sim)[0], RenderContext(sim.image_px)
     renderer = Renderer(scene.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(sim.tasks[0], ()))
     start = scene.save()
 

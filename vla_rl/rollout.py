@@ -1,8 +1,9 @@
 """The rollout engine: policy × VecEnv → `Batch` and episode results. The only place that sees episode ends.
 
 Environments are split into groups. While the simulator works on the chunks of some groups, the policy decides for
-another, so inference and physics overlap. Groups take turns in a fixed order and each has its own episode queue and
-random generator: the outcome depends on the arguments alone, never on timing.
+another, so inference and physics overlap. Groups take turns in a fixed order, each with its own episode queue (when
+that is empty, it takes from the longest) and random generator: the outcome depends on the arguments alone, never on
+timing.
 """
 
 from __future__ import annotations
@@ -128,6 +129,8 @@ def run_episodes(
     groups = _make_groups(env.num_envs, episodes, seed)
     turns: list[_Turn] = []
     ended: dict[int, _Ended] = {}
+    for group in groups:
+        _submit_resets(group, [group], env)
     with _one_torch_thread(), torch.no_grad():
         while any(group.busy for group in groups):
             for group in groups:
@@ -137,7 +140,7 @@ def run_episodes(
                         turns.append(turn)
                 if group.resetting:
                     _take_reset(group)
-                _submit_resets(group, env)
+                _submit_resets(group, groups, env)
                 _submit_chunks(group, policy, env, mode, temperature, expert)
             if progress:
                 progress(len(ended), sum(end.result.success for end in ended.values()))
@@ -203,10 +206,13 @@ def _take_reset(group: _Group) -> None:
         group.tracks[env_id] = _Track(index, episode, instruction, obs)
 
 
-def _submit_resets(group: _Group, env: VecEnv) -> None:
-    """Start the next queued episodes in free environments; they join the group's next turn."""
-    free = [env_id for env_id in group.env_ids if env_id not in group.tracks]
-    starts = [(env_id, *group.queue.popleft()) for env_id in free[: len(group.queue)]]
+def _submit_resets(group: _Group, groups: Sequence[_Group], env: VecEnv) -> None:
+    """Start queued episodes, of `groups` when its own are used up, in free environments; they join the group's next turn."""
+    starts = []
+    for env_id in group.env_ids:
+        queue = group.queue or max((other.queue for other in groups), key=len)
+        if env_id not in group.tracks and queue:
+            starts.append((env_id, *queue.popleft()))
     if starts:
         env_ids, _, episodes = zip(*starts, strict=True)
         group.resetting = (env.submit_reset(env_ids, [e.seed for e in episodes], [e.task for e in episodes]), starts)

@@ -66,6 +66,14 @@ def test_any_number_of_environments_runs_every_episode_once(num_envs: int) -> No
     assert batch.rollout.tolist() == [0] * 2 + [1] * 2 + [2] * 4 + [3] * 4 + [4]
 
 
+def test_idle_environments_take_episodes_of_a_busy_group() -> None:
+    env = CountingEnv(4)
+    episodes = [Episode("count", goal) for goal in (99, 1, 1, 1, 2, 1, 1, 1)]  # one environment each; the fifth waits for the first
+    _, results = run_episodes(counting_policy(), env, episodes, mode="stochastic", seed=0)
+    assert [r.steps for r in results] == [10, 1, 1, 1, 2, 1, 1, 1]
+    assert env.slots[0].goal == 99, "its environment had no time for another episode"
+
+
 def test_instruction_override_and_expert_chunks() -> None:
     told = [Episode("count", 4, "do the other thing")]
     batch, results = run_episodes(counting_policy(), CountingEnv(1), told, mode="greedy", seed=0, keep=True, expert=True, first_rollout=7)
