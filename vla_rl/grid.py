@@ -19,13 +19,15 @@ import difflib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from pydantic import Field, ValidationError, model_validator
 from rich.console import Console
@@ -38,7 +40,7 @@ Execute = Callable[[list[str], Path], None]
 """Runs a command with its output appended to a log file; raises `GridError` if it fails."""
 
 GRACE_S = 60.0
-"""After Ctrl-C, how long a run may take to write its checkpoint."""
+"""After Ctrl-C or SIGTERM, how long a run may take to write its checkpoint."""
 
 
 class GridError(UserError):
@@ -215,8 +217,10 @@ class Plan:
         return read_yaml(self.path.parent / (cell.preset or cell.collect or ""))
 
     def portable_command(self, run: Run) -> str:
-        """The command as recorded: the same wherever the run folders lie."""
-        return shlex.join(["vla-rl", *replace(self, runs=Path("runs")).command(run)])
+        """The command as recorded: the same wherever the run folders lie, seen from the folder that holds `configs/`."""
+        verb, source, *rest = replace(self, runs=Path("runs")).command(run)
+        source = os.path.relpath(source, self.path.absolute().parents[2])
+        return shlex.join(["vla-rl", verb, source, *rest])
 
     def finished(self, run: Run) -> bool:
         """Whether the run's record exists. Raises `GridError` if it was made by another command."""
@@ -345,11 +349,19 @@ def _execute(command: list[str], log: Path) -> None:
         output.write(f"$ {shlex.join(command)}\n")
         output.flush()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+        def pass_on(signum: int, frame: FrameType | None) -> NoReturn:
+            process.terminate()
+            raise KeyboardInterrupt
+
+        previous = signal.signal(signal.SIGTERM, pass_on)
         try:
             code = process.wait()
-        except KeyboardInterrupt:  # the terminal sent it to the run as well, which now writes its checkpoint
+        except KeyboardInterrupt:  # the run was told as well (Ctrl-C by the terminal) and now writes its checkpoint
             process.wait(GRACE_S)
             raise
+        finally:
+            signal.signal(signal.SIGTERM, previous)
     if code:
         tail = "\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-5:])
         raise GridError(f"a run failed with exit status {code}; run the grid again to resume it. Log: {log}, which ends\n{tail}")

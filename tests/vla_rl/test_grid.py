@@ -1,11 +1,16 @@
 import json
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from policies.interface import UserError
 from vla_rl.grid import GridError, _execute, load_grid, run_grid
+
+ROOT = Path(__file__).parents[2]
 
 GRID = """
 name: tiny
@@ -199,3 +204,25 @@ def test_subprocess_output_goes_to_the_log_and_failure_shows_its_end(tmp_path):
     with pytest.raises(GridError, match=r"exit status 3(?s:.*)trouble ahead"):
         _execute([sys.executable, "-c", "print('trouble ahead'); raise SystemExit(3)"], log)
     assert "fine" in log.read_text()
+
+
+CHILD = """
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: (print("saved"), exit(0)))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_sigterm_reaches_the_run_and_waits_for_it(tmp_path):
+    parent = f"import pathlib, sys; from vla_rl.grid import _execute; _execute([sys.executable, '-c', {CHILD!r}], pathlib.Path('log'))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    log, deadline = tmp_path / "log", time.monotonic() + 60
+    while not (log.exists() and "\nready" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert log.read_text().endswith("saved\n")
+    assert b"KeyboardInterrupt" in errors
