@@ -33,7 +33,7 @@ class Result:
     minutes: float
     """Wall time of training."""
     curve: tuple[Mapping[str, float], ...]
-    """Rows with `update`, `episodes`, `wall_s` and `success`; empty for offline training."""
+    """Rows with `update`, `episodes`, `wall_s`, and `rollout_success` or `validation_success`; empty for offline training."""
     provenance: Mapping[str, Any]
     """Command, commit, versions, hardware, and the config where the run folder is at hand."""
     folder: Path | None
@@ -201,7 +201,7 @@ def _validations(result: Result) -> dict[int, tuple[float, float]]:
 def compare(
     paths: Sequence[Path], out: Path, student: str | None = None, teacher: str | None = None, pair: tuple[str, str] | None = None
 ) -> None:
-    """Print the table over cells and write `report.html`, `table.md` and `curve.png` into the folder `out`.
+    """Print the table over cells and write `report.html`, `table.md`, `curve.png` and an SVG per metric into the folder `out`.
 
     Args:
         paths: run folders, cell records, or folders holding either.
@@ -210,8 +210,8 @@ def compare(
         teacher: cell at the other end of the gap.
         pair: two cells to set against each other at every budget.
     """
-    from vla_rl.plots import plot_main_curve
-    from vla_rl.report import render_report
+    from vla_rl.plots import plot_main_curve, plot_metric
+    from vla_rl.report import METRICS, render_report
 
     summaries = summarise(load_results(paths), student, teacher)
     tables = [table_rows(summaries)]
@@ -222,6 +222,9 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text("\n".join([*(markdown_table(rows) for rows in tables), costs]).rstrip() + "\n")
     plot_main_curve(summaries, out / "curve.png")
+    for name, label in METRICS.items():
+        if svg := plot_metric(summaries, name, label):
+            (out / f"{name}.svg").write_text(svg)
     title = "Comparison of " + ", ".join(s.cell for s in summaries)
     (out / "report.html").write_text(render_report(summaries, title, tables[1] if pair else None, costs))
     print(f"report {out / 'report.html'}, table {out / 'table.md'}, plot {out / 'curve.png'}")

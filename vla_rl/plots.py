@@ -147,9 +147,9 @@ def _has_curve(summary: Summary) -> bool:
 
 
 def _validated(summaries: Sequence[Summary]) -> bool:
-    """Whether every run with a curve measured validation success; else all are drawn from rollouts."""
+    """Whether every run with a curve measured validation success while training; else all are drawn from rollouts."""
     runs = [r for s in summaries if _has_curve(s) for r in s.results]
-    return all(any("validation_success" in row for row in r.curve) for r in runs)
+    return all(any("validation_success" in row for row in r.curve if row["update"]) for r in runs)
 
 
 def _success_label(summaries: Sequence[Summary]) -> str:
@@ -159,7 +159,7 @@ def _success_label(summaries: Sequence[Summary]) -> str:
 def _success_points(curve: Curve, budget: str, validated: bool) -> tuple[np.ndarray, np.ndarray]:
     if validated:
         return _points(curve, budget, "validation_success")
-    x, y = _points(curve, budget, "success")
+    x, y = _points(curve, budget, "rollout_success")
     return x, np.array([y[max(0, i - WINDOW + 1) : i + 1].mean() for i in range(len(y))])
 
 

@@ -141,7 +141,7 @@ def _fit(run: Run, algorithm: Sft | Opd, demos: Demos | None, env: VecEnv) -> Pr
 
 
 def _curve(run: Run) -> list[dict[str, Any]]:
-    """Rows with success: that of the rollouts, and validation success where it was measured. Empty for offline training."""
+    """Rows with success: that of the rollouts, and on validation seeds where it was measured. Empty for offline training."""
     names = ("update", "episodes", "decisions", "wall_s", "rollout_success", "validation_success", "entropy", "reverse_kl")
-    rows = [row for row in run.rows if "rollout_success" in row]
-    return [{name: row[name] for name in names if name in row} | {"success": row["rollout_success"]} for row in rows]
+    rows = [row for row in run.rows if "rollout_success" in row or "validation_success" in row]
+    return [{name: row[name] for name in names if name in row} for row in rows]

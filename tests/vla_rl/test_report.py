@@ -50,7 +50,7 @@ def evaluation(wins: int, episodes: int = 20, shuffled: bool = False) -> Evaluat
 
 def make_run(folder: Path, wins: int, updates: int = 0, validated: dict[int, float] | None = None, **settings) -> Path:
     curve = [
-        {"update": u, "episodes": 10 * u, "decisions": 80 * u, "wall_s": 30.0 * u, "success": 0.1 * u, "entropy": 1.0 / u}
+        {"update": u, "episodes": 10 * u, "decisions": 80 * u, "wall_s": 30.0 * u, "rollout_success": 0.1 * u, "entropy": 1.0 / u}
         for u in range(1, updates + 1)
     ]
     for update, success in (validated or {}).items():
@@ -122,6 +122,7 @@ def test_compare_writes_page_table_and_plot(runs, tmp_path, capsys):
     assert kinds.count("data:image/svg+xml") == 2, "success and entropy"
     assert kinds.count("data:video/mp4") == kinds.count("data:image/png") == 1
     assert all(source.startswith("data:") for source in page.sources), "the page needs no other file"
+    assert (out / "entropy.svg").read_text().startswith("<svg") and not (out / "reverse_kl.svg").exists()
     plot = cv2.imread(str(out / "curve.png"))
     assert plot is not None and plot.std() > 5
     assert (out / "table.md").read_text().startswith("| cell |")
@@ -174,7 +175,7 @@ def test_paired_table_by_hand(runs, tmp_path, capsys):
 
 def test_nan_is_refused(runs):
     path = runs / "opd-s1" / "result.json"
-    path.write_text(path.read_text().replace('"success": 0.2', '"success": NaN', 1))
+    path.write_text(path.read_text().replace('"rollout_success": 0.2', '"rollout_success": NaN', 1))
     with pytest.raises(UserError, match=r"opd-s1.*NaN"):
         load_results([runs])
 
