@@ -167,7 +167,7 @@ class Config(Strict):
     threads: Positive = 2
     """CPU threads of torch; a resumed run repeats an uninterrupted one only at an equal count."""
     expect: dict[str, Any] = {}
-    """What the preset should reach, for example {success: 0.85, minutes: 10}. Not used by training."""
+    """What the preset should reach, as bounds: {success: ">= 0.85"}. Not used by training; tests hold committed results against it."""
 
 
 class ConfigError(UserError):
