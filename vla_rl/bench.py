@@ -76,6 +76,7 @@ def bench_rollout(config: BenchConfig) -> dict[str, float]:
     """Measure, print and return medians and ratios."""
     torch.set_num_threads(1)
     env = make_env(config.sim)
+    context = RenderContext(config.sim.image_px)  # one for all renderers of this process, which draw into the current one
     other = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
     try:
         policy = load_policy(config.init) if config.init else VlaPolicy(config.policy, make_spec(env.spec, config.policy))
@@ -108,6 +109,7 @@ def bench_rollout(config: BenchConfig) -> dict[str, float]:
     finally:
         env.close()
         other.shutdown()
+        context.close()
     return _report(config, policy.spec.executed, {name: Rate(_LABELS[name], value) for name, value in values.items()})
 
 
@@ -198,21 +200,21 @@ def _step(sim: SimConfig) -> Callable[[], int]:
 
 
 def _render(sim: SimConfig) -> Callable[[], int]:
-    """One image of each task."""
-    scenes, context = _scenes(sim), RenderContext(sim.image_px)
+    """One image of each task, into the current OpenGL context."""
+    scenes = _scenes(sim)
     renderers = [Renderer(s.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(s.task, ())) for s in scenes]
 
     def run() -> int:
         for scene, renderer in zip(scenes, renderers, strict=True):
             renderer.render(scene.data)
-        return len(scenes) * int(context is not None)  # the context must outlive the renderers
+        return len(scenes)
 
     return run
 
 
 def _step_and_render(sim: SimConfig) -> Callable[[], int]:
-    """Control steps of the first task, each with an image."""
-    scene, context = _scenes(sim)[0], RenderContext(sim.image_px)
+    """Control steps of the first task, each with an image in the current OpenGL context."""
+    scene = _scenes(sim)[0]
     renderer = Renderer(scene.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(sim.tasks[0], ()))
     start = scene.save()
 
@@ -221,7 +223,7 @@ def _step_and_render(sim: SimConfig) -> Callable[[], int]:
         for _ in range(20):
             scene.step(np.zeros(4, np.float32))
             renderer.render(scene.data)
-        return 20 * int(context is not None)
+        return 20
 
     return run
 
