@@ -1,9 +1,9 @@
 """Throughput of the rollout engine against what its parts allow, and of our rendering against LeRobot's, in one run.
 
-Raw rates are taken alone on one core each, over the tasks in turn: physics steps, renders, and policy inferences at
-the batch that a group of environments has. A decision costs K physics steps, one render and one inference, so `cores` cores
-cannot make more than `cores / (K / physics + 1 / render + 1 / inference)` decisions per second. A second bound counts
-the simulator's own observation and reward, which are Python, with the physics.
+Raw rates are taken on all cores at once, one process per core, over the tasks in turn: physics steps, renders, and
+policy inferences at the batch that a group of environments has. A decision costs K physics steps, one render and one
+inference, so these cores cannot make more than `1 / (K / physics + 1 / render + 1 / inference)` decisions per second.
+A second bound counts the simulator's own observation and reward, which are Python, with the physics.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mujoco
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from pydantic import Field
 
 from policies.config import PolicyConfig
-from policies.folder import load_policy
+from policies.folder import load_policy, save_policy
 from policies.vla import VlaPolicy
 from sim.metaworld.cameras import CAMERAS
 from sim.metaworld.render import RenderContext, Renderer
@@ -76,10 +77,12 @@ def bench_rollout(config: BenchConfig) -> dict[str, float]:
     """Measure, print and return medians and ratios."""
     torch.set_num_threads(1)
     env = make_env(config.sim)
-    context = RenderContext(config.sim.image_px)  # one for all renderers of this process, which draw into the current one
-    other = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    folder = TemporaryDirectory()
+    spawn = get_context("spawn")
+    cores, other = ProcessPoolExecutor(config.sim.workers, mp_context=spawn), ProcessPoolExecutor(1, mp_context=spawn)
     try:
         policy = load_policy(config.init) if config.init else VlaPolicy(config.policy, make_spec(env.spec, config.policy))
+        save_policy(policy, Path(folder.name) / "policy")
         episodes = [Episode(config.sim.tasks[i % len(config.sim.tasks)], SEED_RANGES["train"][i]) for i in range(config.rollout_episodes)]
         run_episodes(policy, env, episodes, mode="stochastic", seed=0)  # every scene is built and compiled once
 
@@ -89,15 +92,16 @@ def bench_rollout(config: BenchConfig) -> dict[str, float]:
             assert batch is not None
             return len(batch) / (time.perf_counter() - started)
 
-        measures: dict[str, Callable[[], float]] = {
-            "physics": _repeat(_physics(config.sim), config.raw_seconds),
-            "step": _repeat(_step(config.sim), config.raw_seconds),
-            "render": _repeat(_render(config.sim), config.raw_seconds),
-            "inference": _repeat(
-                _inference(policy, config.sim, env.reset(range(_group(config.sim)), *_starts(config.sim))), config.raw_seconds
-            ),
-            "rollout": rollout,
-        }
+        def raw(kind: str, seconds: float = config.raw_seconds) -> float:
+            """Sum over processes that run at the same time."""
+            arguments = (kind, config.sim.model_dump_json(), Path(folder.name) / "policy", seconds)
+            return sum(future.result() for future in [cores.submit(_raw_rate, *arguments) for _ in range(config.sim.workers)])
+
+        kinds = ("physics", "step", "render", "inference")
+        for kind in kinds:
+            raw(kind, 0.01)  # imports and builds
+        measures: dict[str, Callable[[], float]] = {kind: partial(raw, kind) for kind in kinds}
+        measures["rollout"] = rollout
         if config.lerobot:
             _lerobot_rate_elsewhere(other, config, 0.01)  # imports and builds
             measures["lerobot"] = lambda: _lerobot_rate_elsewhere(other, config, config.raw_seconds)
@@ -108,16 +112,17 @@ def bench_rollout(config: BenchConfig) -> dict[str, float]:
                 values[name].append(measure())
     finally:
         env.close()
+        cores.shutdown()
         other.shutdown()
-        context.close()
+        folder.cleanup()
     return _report(config, policy.spec.executed, {name: Rate(_LABELS[name], value) for name, value in values.items()})
 
 
 _LABELS = {
-    "physics": "raw physics of control steps, one core",
-    "step": "steps with observation and reward, one core",
-    "render": "raw renders, one core",
-    "inference": "raw policy inferences, one core",
+    "physics": "raw physics of control steps, all cores",
+    "step": "steps with observation and reward, all cores",
+    "render": "raw renders, all cores",
+    "inference": "raw policy inferences, all cores",
     "rollout": "rollout engine, decisions",
     "lerobot": "LeRobot's Meta-World environment, steps",
     "ours": "our scene, step and render, steps",
@@ -130,7 +135,7 @@ def _report(config: BenchConfig, executed: int, rates: dict[str, Rate]) -> dict[
     result = {name: rate.median for name, rate in rates.items()}
     for stepping, suffix in (("physics", ""), ("step", "_with_reward")):
         cost = executed / result[stepping] + 1 / result["render"] + 1 / result["inference"]
-        result[f"bound{suffix}"] = config.sim.workers / cost
+        result[f"bound{suffix}"] = 1 / cost
         result[f"fraction{suffix}"] = result["rollout"] / result[f"bound{suffix}"]
     for name, suffix in (("physics, render, inference", ""), ("the same with observation and reward", "_with_reward")):
         print(f"bound by {name}: {result[f'bound{suffix}']:.1f} decisions/s; reached: {result[f'fraction{suffix}']:.2f}")
@@ -161,6 +166,26 @@ def _starts(sim: SimConfig) -> tuple[list[int], list[str]]:
     """Seeds and tasks of one group's environments."""
     count = _group(sim)
     return list(SEED_RANGES["train"][:count]), [sim.tasks[i % len(sim.tasks)] for i in range(count)]
+
+
+@cache
+def _context(px: int) -> RenderContext:
+    """The one OpenGL context of this process: renderers draw into whichever is current."""
+    return RenderContext(px)
+
+
+@cache
+def _raw(kind: str, sim_json: str, policy: Path) -> Callable[[], int]:
+    sim = SimConfig.model_validate_json(sim_json)
+    if kind == "inference":
+        return _inference(policy, sim)
+    return {"physics": _physics, "step": _step, "render": _render}[kind](sim)
+
+
+def _raw_rate(kind: str, sim_json: str, policy: Path, seconds: float) -> float:
+    """One raw rate in this process, which keeps what it built; JSON, as a config is no key of a cache."""
+    torch.set_num_threads(1)
+    return _repeat(_raw(kind, sim_json, policy), seconds)()
 
 
 def _scenes(sim: SimConfig) -> list[Scene]:
@@ -200,8 +225,9 @@ def _step(sim: SimConfig) -> Callable[[], int]:
 
 
 def _render(sim: SimConfig) -> Callable[[], int]:
-    """One image of each task, into the current OpenGL context."""
+    """One image of each task."""
     scenes = _scenes(sim)
+    _context(sim.image_px)
     renderers = [Renderer(s.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(s.task, ())) for s in scenes]
 
     def run() -> int:
@@ -213,8 +239,9 @@ def _render(sim: SimConfig) -> Callable[[], int]:
 
 
 def _step_and_render(sim: SimConfig) -> Callable[[], int]:
-    """Control steps of the first task, each with an image in the current OpenGL context."""
+    """Control steps of the first task, each with an image."""
     scene = _scenes(sim)[0]
+    _context(sim.image_px)
     renderer = Renderer(scene.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(sim.tasks[0], ()))
     start = scene.save()
 
@@ -228,7 +255,11 @@ def _step_and_render(sim: SimConfig) -> Callable[[], int]:
     return run
 
 
-def _inference(policy: VlaPolicy, sim: SimConfig, obs: dict[str, np.ndarray]) -> Callable[[], int]:
+def _inference(folder: Path, sim: SimConfig) -> Callable[[], int]:
+    """Chunks for the first observations of one group's environments."""
+    policy, env = load_policy(folder), make_env(sim.model_copy(update={"workers": 1}))
+    obs = env.reset(range(_group(sim)), *_starts(sim))
+    env.close()
     generator = torch.Generator().manual_seed(0)
 
     @torch.no_grad()
