@@ -188,9 +188,9 @@ def _raw_rate(kind: str, sim_json: str, policy: Path, seconds: float) -> float:
     return _repeat(_raw(kind, sim_json, policy), seconds)()
 
 
-def _scenes(sim: SimConfig) -> list[Scene]:
-    """A scene per task, at its first training seed."""
-    scenes = [Scene(task) for task in sim.tasks]
+def _scenes(sim: SimConfig, count: int | None = None) -> list[Scene]:
+    """A scene for each of the first `count` tasks (all if unset), at its first training seed."""
+    scenes = [Scene(task) for task in sim.tasks[:count]]
     for scene in scenes:
         scene.reset(SEED_RANGES["train"][0])
     return scenes
@@ -240,7 +240,7 @@ def _render(sim: SimConfig) -> Callable[[], int]:
 
 def _step_and_render(sim: SimConfig) -> Callable[[], int]:
     """Control steps of the first task, each with an image."""
-    scene = _scenes(sim)[0]
+    scene = _scenes(sim, 1)[0]
     _context(sim.image_px)
     renderer = Renderer(scene.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(sim.tasks[0], ()))
     start = scene.save()
