@@ -1,4 +1,4 @@
-"""Architecture settings of the project's own policies, without torch."""
+"""Architecture settings of the project's own policies, and what each head supplies to objectives; without torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,132 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
+Capability = Literal["sft", "log_prob", "kl", "mode", "entropy", "distance", "expert"]
+"""What a head can supply: a supervised loss · the likelihood of what was drawn · a closed-form KL between two policies · the
+most likely value of a factor · an entropy that training changes · a distance between network outputs · the factors that a
+scripted expert's chunk implies."""
+
+GAUSSIAN: frozenset[Capability] = frozenset({"sft", "log_prob", "kl", "mode", "distance", "expert"})
+DETERMINISTIC: frozenset[Capability] = frozenset({"sft"})
 
 
-class PolicyConfig(BaseModel):
-    """Architecture of the vision-language-action policy; travels in the policy folder as `config.yaml`."""
-
+class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class TokenHeadConfig(_Settings):
+    """Parallel action tokens: one categorical factor per action dimension and step (OpenVLA-OFT style)."""
+
+    name: Literal["tokens"] = "tokens"
+    bins: Annotated[int, Field(ge=3)] = 33
+    """V: bins per action dimension, uniform over the action range."""
+
+    @property
+    def supplies(self) -> frozenset[Capability]:
+        """What the head offers to objectives."""
+        return frozenset({"sft", "log_prob", "kl", "mode", "entropy", "expert"})
+
+
+class GaussianHeadConfig(_Settings):
+    """One Gaussian over the chunk: its mean from the trunk, a learned standard deviation per action dimension."""
+
+    name: Literal["gaussian"] = "gaussian"
+    start_std: Annotated[float, Field(gt=0)] = 0.3
+    """Initial standard deviation, in normalised action units."""
+    min_std: Annotated[float, Field(gt=0)] = 0.05
+    """Floor of the standard deviation."""
+
+    @property
+    def supplies(self) -> frozenset[Capability]:
+        """What the head offers to objectives."""
+        return GAUSSIAN | {"entropy"}
+
+
+class FlowHeadConfig(_Settings):
+    """Flow matching: an ODE in evaluation; in training some denoising steps are stochastic, so that they have likelihoods."""
+
+    name: Literal["flow"] = "flow"
+    steps: Positive = 4
+    """Denoising steps S from noise to chunk."""
+    noise: Literal["flow_sde", "cps", "learned"] = "flow_sde"
+    """How a stochastic step is made: marginal-preserving Flow-SDE (πRL, arXiv 2510.25889), coefficient-preserving
+    sampling, or ODE steps with learned noise (ReinFlow, arXiv 2505.22094)."""
+    noise_level: Annotated[float, Field(ge=0)] = 0.5
+    """s of the noise schedule, or the initial standard deviation of learned noise; 0 makes the head deterministic."""
+    stochastic: Literal["one", "all"] = "one"
+    """Stochastic denoising steps per decision: one drawn at random (the others follow the ODE), or all."""
+    min_std: Annotated[float, Field(gt=0)] = 0.02
+    """Floor of a stochastic step's standard deviation; the last step of CPS would have none."""
+
+    @model_validator(mode="after")
+    def _schedule_in_range(self) -> FlowHeadConfig:
+        if self.noise == "cps" and self.noise_level > 1:
+            raise ValueError(f"noise_level of cps must lie in 0..1 (it turns by π/2), got {self.noise_level}")
+        if self.noise == "flow_sde" and self.steps < 2:
+            raise ValueError("flow_sde needs at least 2 steps: its noise diverges when the only step starts at pure noise")
+        return self
+
+    @property
+    def supplies(self) -> frozenset[Capability]:
+        """What the head offers to objectives."""
+        if self.noise_level == 0:
+            return DETERMINISTIC
+        return GAUSSIAN | {"entropy"} if self.noise == "learned" else GAUSSIAN
+
+
+class DiffusionHeadConfig(_Settings):
+    """Denoising diffusion that predicts the noise: DDIM without noise in evaluation, DDPM or DDIM with η in training."""
+
+    name: Literal["diffusion"] = "diffusion"
+    steps: Positive = 10
+    """Denoising steps S from noise to chunk."""
+    train_steps: Positive = 100
+    """Length of the noise schedule that training draws from."""
+    schedule: Literal["squaredcos_cap_v2", "linear", "scaled_linear"] = "squaredcos_cap_v2"
+    """Noise schedule, by diffusers' name."""
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    """Stochastic step in training."""
+    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """η of DDIM (arXiv 2010.02502 eq. 16); 0 makes the head deterministic. DDPM ignores it."""
+    stochastic: Literal["one", "all"] = "one"
+    """Stochastic denoising steps per decision: one drawn at random, or all."""
+    min_std: Annotated[float, Field(gt=0)] = 0.02
+    """Floor of a stochastic step's standard deviation; the last one would have none."""
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> DiffusionHeadConfig:
+        if self.train_steps % self.steps:
+            raise ValueError(f"steps must divide train_steps={self.train_steps}, got {self.steps}")
+        return self
+
+    @property
+    def supplies(self) -> frozenset[Capability]:
+        """What the head offers to objectives."""
+        return DETERMINISTIC if self.sampler == "ddim" and self.eta == 0 else GAUSSIAN
+
+
+class MeanFlowHeadConfig(_Settings):
+    """MeanFlow: one network call from noise to chunk (arXiv 2505.13447, MP1 2507.10543); Gaussian exploration in training."""
+
+    name: Literal["meanflow"] = "meanflow"
+    exploration_std: Annotated[float, Field(ge=0)] = 0.1
+    """Standard deviation of the noise on the chunk in training, in normalised action units; 0 makes the head deterministic."""
+    guidance: Annotated[float, Field(gt=0)] = 1.0
+    """ω of the guided velocity ωv + (1 − ω)u(z, t, t) (MP1: 2.0)."""
+    same_time: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of training pairs with r = t, which are plain flow matching (MP1: 0.5)."""
+
+    @property
+    def supplies(self) -> frozenset[Capability]:
+        """What the head offers to objectives."""
+        return GAUSSIAN if self.exploration_std > 0 else DETERMINISTIC
+
+
+HeadConfig = TokenHeadConfig | GaussianHeadConfig | FlowHeadConfig | DiffusionHeadConfig | MeanFlowHeadConfig
+
+
+class PolicyConfig(_Settings):
+    """Architecture of the vision-language-action policy; travels in the policy folder as `config.yaml`."""
 
     size: Literal["tiny", "small", "base"] = "tiny"
     """Width and depth of encoders and trunk; `tiny` trains on two CPU cores."""
@@ -20,10 +140,8 @@ class PolicyConfig(BaseModel):
     """Image encoder: trained from scratch, or ImageNet weights from the `pretrained` extra."""
     language: Literal["bytes", "minilm"] = "bytes"
     """Instruction encoder: trained from scratch on bytes, or frozen MiniLM from the `pretrained` extra."""
-    head: Literal["tokens"] = "tokens"
-    """How the chunk is decided: parallel action tokens."""
-    bins: Annotated[int, Field(ge=3)] = 33
-    """V: bins per action dimension of the token head, uniform over the action range."""
+    head: Annotated[HeadConfig, Field(discriminator="name")] = TokenHeadConfig()
+    """How the chunk is decided, chosen by `name`."""
     chunk: Positive = 8
     """K: control steps per decision."""
     executed: Positive = 8

@@ -1,12 +1,14 @@
 """Decisions and their factors: the closed-form distributions that every objective works on.
 
 B batch · F factors of a decision · V bins · K chunk steps · A action dimensions
+
+`Factors` is what objectives see; categorical factors are here, Gaussian ones in `policies.gaussian`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, Self
 
 import torch
@@ -65,6 +67,13 @@ class Factors(Protocol):
         """−log p_self at the most likely value of `other`."""
         ...
 
+    def tilted(self, reference: Self, scale: float) -> Self:
+        """The distributions ∝ reference · (self/reference)^scale (G-OPD, arXiv 2602.12125): beyond self for scale > 1.
+
+        Raises `SpecError` where that is not a distribution.
+        """
+        ...
+
     def detach(self) -> Self:
         """The same factors without gradient."""
         ...
@@ -107,9 +116,15 @@ class CategoricalFactors:
         self._require_comparable(other)
         return -self.log_probs.gather(-1, other.log_probs.argmax(-1, keepdim=True))[..., 0]
 
+    def tilted(self, reference: CategoricalFactors, scale: float) -> CategoricalFactors:
+        """∝ reference · (self/reference)^scale, normalised over the bins."""
+        self._require_comparable(reference)
+        log_probs = (scale * self.log_probs + (1 - scale) * reference.log_probs).log_softmax(-1)
+        return replace(self, log_probs=log_probs)
+
     def detach(self) -> CategoricalFactors:
         """The same factors without gradient."""
-        return CategoricalFactors(self.log_probs.detach(), self.tokens, self.mask, self.temperature)
+        return replace(self, log_probs=self.log_probs.detach())
 
     @classmethod
     def cat(cls, parts: Sequence[CategoricalFactors]) -> CategoricalFactors:

@@ -189,7 +189,7 @@ class ChunkPolicy[C: Context](Protocol):
     ) -> tuple[torch.Tensor, Decision]:
         """Draw one chunk per context row: actions `(B, K, A)` float32 in the spec's units, and the decision made.
 
-        For a group of G samples per observation, repeat the context rows: `context[index.repeat_interleave(G)]`.
+        `greedy` takes the most likely tokens, the mean, or the deterministic denoising chain. For a group of G samples per observation, repeat the context rows: `context[index.repeat_interleave(G)]`.
         """
         ...
 
@@ -208,6 +208,15 @@ class ChunkPolicy[C: Context](Protocol):
         """
         ...
 
-    def sft_loss(self, context: C, chunk: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Supervised loss of chunks `(B, K, A)` in the spec's units; `mask` `(B, K, A)`, `weight` `(B,)`. Scalar."""
+    def sft_loss(
+        self, context: C, chunk: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Supervised loss of chunks `(B, K, A)` in the spec's units; `mask` `(B, K, A)`, `weight` `(B,)`. Scalar.
+
+        `generator` draws noise and times, for heads that need them.
+        """
+        ...
+
+    def pooled(self, context: C) -> torch.Tensor:
+        """`(B, D)` summary of the context, for value heads and critics."""
         ...

@@ -17,13 +17,27 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertModel
 
-from policies.config import PolicyConfig
+from policies.config import (
+    DiffusionHeadConfig,
+    FlowHeadConfig,
+    GaussianHeadConfig,
+    HeadConfig,
+    MeanFlowHeadConfig,
+    PolicyConfig,
+    TokenHeadConfig,
+)
 from policies.factors import Decision, Factors
+from policies.heads.denoising import DenoisingHead
+from policies.heads.gaussian import GaussianHead
+from policies.heads.meanflow import MeanFlowHead
 from policies.heads.tokens import TokenHead
 from policies.interface import Mode, Observation, PolicySpec, SpecError
 from policies.language import ByteEncoder, MiniLmEncoder
 from policies.normalize import Normalizer
 from policies.vision import ConvEncoder, EfficientNetLiteEncoder
+
+
+Head = TokenHead | GaussianHead | DenoisingHead | MeanFlowHead
 
 
 class Size(NamedTuple):
@@ -85,7 +99,7 @@ class VlaPolicy(nn.Module):
             ),
             add_pooling_layer=False,
         )
-        self.head = TokenHead(size.width, spec.action.dim, config.bins)
+        self.head = _head(config.head, size, spec)
 
     def encode(self, obs: Observation) -> VlaContext:
         """Run encoders and trunk on B observations, numpy or torch. Raises `SpecError` for an observation off the spec."""
@@ -116,9 +130,27 @@ class VlaPolicy(nn.Module):
         """Factors implied by N(mean, std²) around the chunk `mean` `(B, K, A)` in the spec's units."""
         return self.head.implied_factors(self.normalizer["action"](mean), std, decision, mask)
 
-    def sft_loss(self, context: VlaContext, chunk: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of demonstrated chunks `(B, K, A)`, weighted mean. Scalar."""
-        return self.head.loss(context.features, self.normalizer["action"](chunk), mask, weight)
+    def sft_loss(
+        self, context: VlaContext, chunk: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """The head's loss of demonstrated chunks `(B, K, A)`, weighted mean. Scalar."""
+        return self.head.loss(context.features, self.normalizer["action"](chunk), mask, weight, generator)
+
+    def pooled(self, context: VlaContext) -> torch.Tensor:
+        """`(B, W)` mean over the step queries."""
+        return context.features.mean(1)
+
+
+def _head(config: HeadConfig, size: Size, spec: PolicySpec) -> Head:
+    match config:
+        case TokenHeadConfig():
+            return TokenHead(size.width, spec.action.dim, config.bins)
+        case GaussianHeadConfig():
+            return GaussianHead(size.width, spec.action.dim, config)
+        case FlowHeadConfig() | DiffusionHeadConfig():
+            return DenoisingHead(size.width, size.heads, spec.action.dim, spec.chunk, config)
+        case MeanFlowHeadConfig():
+            return MeanFlowHead(size.width, size.heads, spec.action.dim, spec.chunk, config)
 
 
 def _image_encoder(config: PolicyConfig, size: Size, image_px: int) -> ConvEncoder | EfficientNetLiteEncoder:

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from policies.factors import Factors
-from policies.interface import ChunkPolicy, SpecError
+from policies.interface import ChunkPolicy, SpecError, flatten
 from policies.vla import VlaPolicy
 from vla_rl.batch import Batch
 
@@ -65,17 +65,20 @@ class ExpertTeacher:
 def require_same_family(student: VlaPolicy, teacher: VlaPolicy) -> None:
     """Refuse a teacher whose log-ratios with the student would be meaningless.
 
-    Compares spec (entries and cameras, action, rates, chunk), head and bins, and normalisation. The sampling
+    Compares spec (entries and cameras, action, rates, chunk), head (bins, or noise process and its steps) and normalisation. The sampling
     temperature is part of each decision and thus the same for both by construction.
 
     Raises:
         SpecError: naming the field that differs.
     """
     student.spec.require_same(teacher.spec, "student and teacher")
-    for field in ("head", "bins"):
-        mine, theirs = getattr(student.config, field), getattr(teacher.config, field)
-        if mine != theirs:
-            raise SpecError(f"student and teacher disagree on {field}: {mine} against {theirs}; train both with the same policy.{field}")
+    mine, theirs = (flatten(policy.config.head.model_dump(), "head") for policy in (student, teacher))
+    for field in [*mine, *(field for field in theirs if field not in mine)]:
+        if mine.get(field) != theirs.get(field):
+            raise SpecError(
+                f"student and teacher disagree on {field}: {mine.get(field, 'absent')} against {theirs.get(field, 'absent')};"
+                f" train both with the same policy.{field}"
+            )
     theirs = teacher.normalizer.state_dict()
     for name, value in student.normalizer.state_dict().items():
         if not torch.equal(value, theirs[name]):

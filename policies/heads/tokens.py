@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from policies.factors import CategoricalFactors, Decision
+from policies.heads.reduce import weighted_mean
 from policies.interface import Mode, PolicyError
 
 
@@ -55,12 +56,13 @@ class TokenHead(nn.Module):
         log_probs = _log_normal_mass(torch.cat([-inf, z], -1), torch.cat([z, inf], -1))
         return CategoricalFactors(log_probs, decision.values["tokens"], mask.flatten(1), decision.temperature)
 
-    def loss(self, features: torch.Tensor, chunk: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Weighted mean cross-entropy of the bins of normalised chunks `(B, K, A)`; `mask` `(B, K, A)`, `weight` `(B,)`."""
+    def loss(
+        self, features: torch.Tensor, chunk: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor, generator: torch.Generator | None
+    ) -> torch.Tensor:
+        """Cross-entropy of the bins of normalised chunks; `mask` `(B, K, A)`, `weight` `(B,)`. `generator` is not used."""
         logits = self.logits(features)
-        nll = F.cross_entropy(logits.flatten(0, 1), self.encode(chunk).flatten(), reduction="none").reshape(logits.shape[:2])
-        share = mask.flatten(1) * weight[:, None]
-        return (nll * share).sum() / share.sum()
+        nll = F.cross_entropy(logits.flatten(0, 1), self.encode(chunk).flatten(), reduction="none")
+        return weighted_mean(nll.reshape(chunk.shape), mask, weight)
 
     def encode(self, chunk: torch.Tensor) -> torch.Tensor:
         """Normalised actions → nearest bin, int64; values outside [-1, 1] fall into the outer bins."""

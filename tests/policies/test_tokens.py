@@ -71,4 +71,4 @@ def test_loss_counts_unmasked_elements_by_weight(head: TokenHead) -> None:
     weight = torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64)
     nll = -head.logits(FEATURES).log_softmax(-1)[..., 2]  # bin 2 is action 0
     expected = (2 * nll[0, :4].sum() + nll[1].sum()) / (2 * 4 + 8)
-    assert head.loss(FEATURES, chunk, mask, weight).item() == pytest.approx(expected.item())
+    assert head.loss(FEATURES, chunk, mask, weight, None).item() == pytest.approx(expected.item())

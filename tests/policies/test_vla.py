@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from policies.config import PolicyConfig
+from policies.config import PolicyConfig, TokenHeadConfig
 from policies.folder import FolderError, load_policy, save_policy
 from policies.interface import SpecError
 from policies.normalize import Affine, Normalizer
@@ -22,7 +22,7 @@ from tests.policies.helpers import IMAGE, SPEC, STATE, TEXT, observations
 @pytest.fixture
 def policy() -> VlaPolicy:
     torch.manual_seed(0)
-    return VlaPolicy(PolicyConfig(bins=11), SPEC)
+    return VlaPolicy(PolicyConfig(head=TokenHeadConfig(bins=11)), SPEC)
 
 
 def test_normalisation_by_hand() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from policies.config import PolicyConfig
+from policies.config import PolicyConfig, TokenHeadConfig
 from policies.interface import ActionSpec, Entry, Observation, PolicySpec
 from policies.vla import VlaPolicy
 from sim.vec_env import ChunkStep, EnvSpec, Render, SimulationError
@@ -114,4 +114,4 @@ class CountingEnv:
 def counting_policy(seed: int = 0) -> VlaPolicy:
     """A tiny random policy for `CountingEnv`."""
     torch.manual_seed(seed)
-    return VlaPolicy(PolicyConfig(bins=5, chunk=4, executed=3), SPEC)
+    return VlaPolicy(PolicyConfig(head=TokenHeadConfig(bins=5), chunk=4, executed=3), SPEC)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from policies.config import PolicyConfig
+from policies.config import PolicyConfig, TokenHeadConfig
 from policies.interface import SpecError, UserError
 from policies.vla import VlaPolicy
 from tests.vla_rl.counting import SPEC, CountingEnv, counting_policy
@@ -222,10 +222,10 @@ def test_control_without_teacher_only_lowers_what_was_sampled() -> None:
 def test_teacher_of_another_family_is_refused() -> None:
     student = counting_policy()
     require_same_family(student, counting_policy(seed=1))
-    with pytest.raises(SpecError, match="student and teacher disagree on bins: 5 against 7"):
-        require_same_family(student, VlaPolicy(PolicyConfig(bins=7), SPEC))
+    with pytest.raises(SpecError, match="student and teacher disagree on head.bins: 5 against 7"):
+        require_same_family(student, VlaPolicy(PolicyConfig(head=TokenHeadConfig(bins=7)), SPEC))
     with pytest.raises(SpecError, match="student and teacher disagree on chunk: 4 against 6"):
-        require_same_family(student, VlaPolicy(PolicyConfig(bins=5), SPEC.model_copy(update={"chunk": 6})))
+        require_same_family(student, VlaPolicy(PolicyConfig(head=TokenHeadConfig(bins=5)), SPEC.model_copy(update={"chunk": 6})))
     shifted = counting_policy()
     shifted.normalizer["action"].low.fill_(-2)
     with pytest.raises(SpecError, match=r"disagree on normalisation affine.action.low"):

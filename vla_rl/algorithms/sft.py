@@ -32,14 +32,14 @@ class Sft:
             chunk: `(B, K, A)` actions in the spec's units.
             mask: `(B, K)` bool, false beyond the episode's end.
             step: index of this gradient step; sets the learning rate.
-            generator: draws the image augmentation.
+            generator: draws the image augmentation, and noise and times of denoising heads.
         """
         set_learning_rate(self.optimizer, self.config.lr * schedule(step, self.config.steps, self.config.warmup))
         if self.config.shift_px:
             images = {entry.name for entry in self.policy.spec.of_kind("image")}
             obs = {name: random_shift(value, self.config.shift_px, generator) if name in images else value for name, value in obs.items()}
         element_mask = mask[..., None].expand(chunk.shape)
-        loss = self.policy.sft_loss(self.policy.encode(obs), chunk, element_mask, torch.ones(len(chunk)))
+        loss = self.policy.sft_loss(self.policy.encode(obs), chunk, element_mask, torch.ones(len(chunk)), generator)
         norm = gradient_step(self.optimizer, loss, self.config.grad_clip)
         return {"loss": loss.item(), "grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
 
