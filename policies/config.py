@@ -14,6 +14,7 @@ scripted expert's chunk implies."""
 
 GAUSSIAN: frozenset[Capability] = frozenset({"sft", "log_prob", "kl", "mode", "distance", "expert"})
 DETERMINISTIC: frozenset[Capability] = frozenset({"sft"})
+TRAINED_ENTROPY: frozenset[Capability] = frozenset({"entropy"})
 
 
 class _Settings(BaseModel):
@@ -45,7 +46,7 @@ class GaussianHeadConfig(_Settings):
     @property
     def supplies(self) -> frozenset[Capability]:
         """What the head offers to objectives."""
-        return GAUSSIAN | {"entropy"}
+        return GAUSSIAN | TRAINED_ENTROPY
 
 
 class FlowHeadConfig(_Settings):
@@ -77,7 +78,7 @@ class FlowHeadConfig(_Settings):
         """What the head offers to objectives."""
         if self.noise_level == 0:
             return DETERMINISTIC
-        return GAUSSIAN | {"entropy"} if self.noise == "learned" else GAUSSIAN
+        return GAUSSIAN | TRAINED_ENTROPY if self.noise == "learned" else GAUSSIAN
 
 
 class DiffusionHeadConfig(_Settings):

@@ -34,6 +34,10 @@ class Decision:
     def __getitem__(self, index: torch.Tensor) -> Decision:
         return Decision({name: value[index] for name, value in self.values.items()}, self.mode, self.temperature)
 
+    def to(self, device: torch.device) -> Decision:
+        """The same draw on a device."""
+        return replace(self, values={name: value.to(device) for name, value in self.values.items()})
+
     @staticmethod
     def cat(decisions: Sequence[Decision]) -> Decision:
         """Join decisions that were made in the same mode at the same temperature."""

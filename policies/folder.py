@@ -15,6 +15,9 @@ from policies.config import PolicyConfig
 from policies.interface import PolicySpec, UserError
 from policies.vla import VlaPolicy
 
+Policy = VlaPolicy
+"""Every kind of policy that can be trained and stored."""
+
 
 class FolderError(UserError):
     """A policy folder is missing, incomplete or does not hold what it declares."""

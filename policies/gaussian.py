@@ -70,7 +70,9 @@ class GaussianFactors:
         mine, theirs = scale / self.std**2, (1 - scale) / reference.std**2
         precision = mine + theirs
         if not (precision > 0).all():
-            raise SpecError(f"reward scale {scale} leaves no distribution: the reference's standard deviation is too small; lower the scale")
+            raise SpecError(
+                f"reward scale {scale} leaves no distribution: the reference's standard deviation is too small; lower the scale"
+            )
         return replace(self, mean=(mine * self.mean + theirs * reference.mean) / precision, std=precision**-0.5)
 
     def detach(self) -> GaussianFactors:

@@ -189,7 +189,9 @@ class ChunkPolicy[C: Context](Protocol):
     ) -> tuple[torch.Tensor, Decision]:
         """Draw one chunk per context row: actions `(B, K, A)` float32 in the spec's units, and the decision made.
 
-        `greedy` takes the most likely tokens, the mean, or the deterministic denoising chain. For a group of G samples per observation, repeat the context rows: `context[index.repeat_interleave(G)]`.
+        `greedy` takes the most likely tokens, the mean, or the deterministic denoising chain.
+
+        For a group of G samples per observation, repeat the context rows: `context[index.repeat_interleave(G)]`.
         """
         ...
 

@@ -36,7 +36,6 @@ from policies.language import ByteEncoder, MiniLmEncoder
 from policies.normalize import Normalizer
 from policies.vision import ConvEncoder, EfficientNetLiteEncoder
 
-
 Head = TokenHead | GaussianHead | DenoisingHead | MeanFlowHead
 
 
@@ -76,6 +75,7 @@ class VlaPolicy(nn.Module):
         super().__init__()
         _require_supported(spec)
         self.config, self.spec = config, spec
+        self.autocast: torch.dtype | None = None  # lower precision of the backbone; heads and log-probabilities stay float32
         size = SIZES[config.size]
         self.normalizer = Normalizer(spec)
         self.language = MiniLmEncoder(size.width) if config.language == "minilm" else ByteEncoder(size.width)
@@ -101,10 +101,28 @@ class VlaPolicy(nn.Module):
         )
         self.head = _head(config.head, size, spec)
 
+    @property
+    def width(self) -> int:
+        """D of `pooled`."""
+        return self.queries.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.queries.device
+
+    def statistics(self) -> dict[str, torch.Tensor]:
+        """Normalisation buffers by name."""
+        return self.normalizer.state_dict()
+
     def encode(self, obs: Observation) -> VlaContext:
         """Run encoders and trunk on B observations, numpy or torch. Raises `SpecError` for an observation off the spec."""
         self.spec.check(obs)
-        device = self.queries.device
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            return VlaContext(self._features(obs).float())
+
+    def _features(self, obs: Observation) -> torch.Tensor:
+        device = self.device
         text = self.language(np.asarray(obs[self.spec.of_kind("text")[0].name]))
         images = [
             encoder(torch.as_tensor(obs[entry.name], device=device), text)
@@ -113,7 +131,7 @@ class VlaPolicy(nn.Module):
         states = [self.normalizer[entry.name](torch.as_tensor(obs[entry.name], device=device)) for entry in self.spec.of_kind("state")]
         queries = self.queries.expand(len(text), -1, -1)
         tokens = torch.cat([text[:, None], self.state(torch.cat(states, -1))[:, None], *images, queries], 1)
-        return VlaContext(self.trunk(inputs_embeds=tokens).last_hidden_state[:, -self.spec.chunk :])
+        return self.trunk(inputs_embeds=tokens).last_hidden_state[:, -self.spec.chunk :]
 
     def sample(
         self, context: VlaContext, mode: Mode = "stochastic", temperature: float = 1.0, generator: torch.Generator | None = None

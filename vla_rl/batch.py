@@ -5,7 +5,7 @@ D decisions of all episodes, in (episode, decision step) order · K chunk steps 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -70,14 +70,35 @@ class Batch:
     version: int
     """Policy version (update) that acted."""
     source: tuple[str, ...]
-    """`(D,)` who acted: "policy", "expert", "intervention"."""
-    expert_chunk: torch.Tensor | None = None
-    """`(D, K, A)` the scripted expert's chunk at each state, where it was asked for."""
+    """`(D,)` who acted: "policy", "teacher", "intervention". Where it was not the policy, `decision` was not executed."""
+    group: torch.Tensor
+    """`(D,)` int64: decisions of episodes that share task and initial state share a number."""
+    teacher_chunk: torch.Tensor | None = None
+    """`(D, K, A)` the teacher's chunk at each state, where it was asked for."""
 
     def __len__(self) -> int:
         return len(self.rollout)
 
+    def to(self, device: torch.device) -> Batch:
+        """Everything but observations, which `encode` moves minibatch by minibatch, on a device."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), torch.Tensor)}
+        return replace(self, decision=self.decision.to(device), **{name: value.to(device) for name, value in tensors.items()})
+
     def obs_at(self, index: torch.Tensor) -> Observation:
         """Observations of the decisions `index` `(B,)` int64."""
-        # numpy would take a tensor of one element for a number
-        return {name: value[index.numpy() if isinstance(value, np.ndarray) else index] for name, value in self.obs.items()}
+        return rows_of(self.obs, index)
+
+    def last_obs_at(self, index: torch.Tensor) -> Observation:
+        """Last observations of the episodes `index` `(B,)` int64, in rollout order."""
+        return rows_of(self.last_obs, index)
+
+    def success_reward(self) -> torch.Tensor:
+        """`(D, K)` 1 at the control step of an episode's success, else 0."""
+        last = self.mask.any(2).sum(1, keepdim=True) - 1
+        return torch.zeros_like(self.reward).scatter_(1, last, self.terminated[:, None].to(self.reward))
+
+
+def rows_of(obs: Observation, index: torch.Tensor) -> Observation:
+    """Observations `index` `(B,)` int64 of a batch of them, numpy or torch."""
+    # numpy would take a tensor of one element for a number
+    return {name: value[index.numpy() if isinstance(value, np.ndarray) else index] for name, value in obs.items()}

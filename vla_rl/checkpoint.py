@@ -1,6 +1,6 @@
 """Training checkpoints: a folder with the policy, the optimizer and the progress. Safetensors and JSON, no pickle.
 
-checkpoints/000010/{policy/, optimizer.safetensors, optimizer.json, progress.json}
+checkpoints/000010/{policy/, optimizer.safetensors, optimizer.json, progress.json, critic.safetensors where there is one}
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from policies.folder import load_policy, save_policy
+from policies.folder import Policy, load_policy, save_policy
 from policies.interface import UserError
-from policies.vla import VlaPolicy
 
 KEEP = 2
 
@@ -26,18 +26,20 @@ class Progress:
     """What a run has done so far; all that resuming needs besides weights and optimizer."""
 
     updates: int = 0
-    """Updates (opd) or gradient steps (sft) finished; also the version of the policy."""
+    """Updates (on-policy) or gradient steps (sft) finished; also the version of the policy."""
     episodes: int = 0
     """Environment episodes that training used: rolled out, or in its data set."""
     decisions: int = 0
     """Policy decisions in those episodes."""
     teacher_queries: int = 0
-    """Decisions scored by the teacher."""
+    """Decisions that the teacher scored or labelled."""
     wall_s: float = 0.0
     """Seconds of training, over all resumed parts."""
 
 
-def save_checkpoint(folder: Path, policy: VlaPolicy, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
+def save_checkpoint(
+    folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, critic: nn.Module | None = None
+) -> Path:
     """Write `folder/<updates>` completely or not at all, then drop all but the newest two checkpoints.
 
     Raises `UserError` when it cannot be written, for example because the disk is full; older checkpoints stay.
@@ -46,7 +48,7 @@ def save_checkpoint(folder: Path, policy: VlaPolicy, optimizer: torch.optim.Opti
     part = target.with_suffix(".partial")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        _write(part, policy, optimizer, progress)
+        _write(part, policy, optimizer, progress, critic)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise UserError(f"checkpoint {target} cannot be written: {error}; the one before it stays") from error
@@ -57,8 +59,10 @@ def save_checkpoint(folder: Path, policy: VlaPolicy, optimizer: torch.optim.Opti
     return target
 
 
-def _write(part: Path, policy: VlaPolicy, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def _write(part: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, critic: nn.Module | None) -> None:
     save_policy(policy, part / "policy")
+    if critic is not None:
+        save_file(critic.state_dict(), part / "critic.safetensors")
     state = optimizer.state_dict()
     tensors = {f"{index}.{name}": value for index, slots in state["state"].items() for name, value in slots.items()}
     save_file(tensors, part / "optimizer.safetensors")
@@ -71,13 +75,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.is_dir() and path.name.isdigit())
 
 
-def load_checkpoint(path: Path, policy: VlaPolicy, optimizer: torch.optim.Optimizer) -> Progress:
+def load_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimizer, critic: nn.Module | None = None) -> Progress:
     """Restore weights and optimizer in place. Raises `UserError` if the checkpoint does not fit the run."""
     try:
         groups = json.loads((path / "optimizer.json").read_text())
         tensors = load_file(path / "optimizer.safetensors")
         progress = Progress(**json.loads((path / "progress.json").read_text()))
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        if critic is not None:
+            critic.load_state_dict(load_file(path / "critic.safetensors"))
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"checkpoint {path} cannot be read: {error}; delete that folder to resume from the one before") from error
     policy.load_state_dict(load_policy(path / "policy").state_dict())
     slots: dict[int, dict[str, torch.Tensor]] = {}

@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from policies.config import PolicyConfig
+from policies.config import Capability, PolicyConfig
 from policies.interface import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class DataConfig(Strict):
 
 
 class SftConfig(Strict):
-    """Supervised fine-tuning on demonstration chunks (cross-entropy of the demonstrated tokens)."""
+    """Supervised fine-tuning on demonstration chunks, with the loss of the policy's head."""
 
     name: Literal["sft"] = "sft"
     """Algorithm."""
@@ -87,37 +87,39 @@ class SftConfig(Strict):
     log_every: Positive = 50
     """Gradient steps between rows of `metrics.jsonl`."""
 
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What the policy's head must supply."""
+        return frozenset({"sft"})
 
-class OpdConfig(Strict):
-    """On-policy distillation (VLA-OPD, arXiv 2603.26666): the teacher scores what the student does."""
 
-    name: Literal["opd"] = "opd"
-    """Algorithm."""
+class OnPolicyConfig(Strict):
+    """What every on-policy algorithm shares: each update rolls out the policy and takes several gradient passes."""
+
     updates: Positive = 40
-    """Updates: each rolls out the student, scores the rollout with the teacher and takes several gradient passes."""
+    """Updates."""
     episodes: Positive = 28
-    """Environment episodes per update, spread evenly over the tasks. (The paper: batch 64, 8 per start state.)"""
-    signal: Literal["reverse_kl", "forward_kl", "cross_entropy", "constant_negative"] = "reverse_kl"
-    """What is minimised: KL(student‖teacher), KL(teacher‖student), cross-entropy on the teacher's most likely token,
-    or the control without a teacher: a constant negative advantage on every sampled token."""
-    estimator: Literal["exact", "sampled"] = "exact"
-    """Exact full-vocabulary sum, or the paper's single sample with detached log-ratio reward (eq. 6, 7; reverse KL only)."""
+    """Environment episodes per update, spread evenly over the tasks."""
+    group: Positive = 1
+    """Episodes per initial state."""
     temperature: Rate = 1.0
-    """Sampling temperature of rollouts; student and teacher are scored at the same one (the paper's base recipe: 1.6)."""
+    """Sampling temperature of rollouts; every policy is scored at the same one."""
     passes: Positive = 4
-    """Gradient passes over each batch of decisions (not given in the paper)."""
+    """Gradient passes over each batch of decisions."""
     minibatch: Positive = 64
     """Decisions per gradient step."""
-    ratio_clip: Rate = 0.2
-    """PPO-style clip of the importance ratio per factor, for the sampled estimator after the first pass."""
     lr: Rate = 3e-4
-    """Peak learning rate (not given in the paper); cosine decay to zero over the updates."""
+    """Peak learning rate; cosine decay to zero over the updates."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW weight decay."""
     grad_clip: Rate = 1.0
     """Gradient norm limit."""
+    ratio_clip: Rate = 0.2
+    """Clip ε of the importance ratio: 1 − ε … 1 + ε (PPO, arXiv 1707.06347)."""
+    ratio: Literal["factor", "chunk", "chunk_mean"] = "factor"
+    """Importance ratio per factor, per decision (all its factors together), or its geometric mean over the factors."""
     expert_std: Rate = 0.1
-    """Standard deviation of the scripted expert as a teacher, in normalised action units."""
+    """Standard deviation of the scripted expert where it is the teacher, in normalised action units."""
     checkpoint_every: Positive = 5
     """Updates between checkpoints."""
     validate_every: Annotated[int, Field(ge=0)] = 0
@@ -126,10 +128,126 @@ class OpdConfig(Strict):
     """Episodes per task of those evaluations."""
 
     @model_validator(mode="after")
-    def _estimator_fits(self) -> OpdConfig:
+    def _whole_groups(self) -> Self:
+        if self.episodes % self.group:
+            raise ValueError(f"episodes={self.episodes} must be a multiple of group={self.group}")
+        return self
+
+
+class OpdConfig(OnPolicyConfig):
+    """On-policy distillation (VLA-OPD, arXiv 2603.26666): the teacher scores what the student does.
+
+    The paper does not give learning rate, passes or clip; it uses batch 64, 8 episodes per initial state, and its base
+    recipe temperature 1.6.
+    """
+
+    name: Literal["opd"] = "opd"
+    """Algorithm."""
+    signal: Literal["reverse_kl", "forward_kl", "cross_entropy", "distance", "constant_negative"] = "reverse_kl"
+    """What is minimised: KL(student‖teacher), KL(teacher‖student), cross-entropy on the teacher's most likely value, the
+    distance between the network outputs (the KL of denoising heads with every step weighted alike), or the control
+    without a teacher: a constant negative advantage on every sampled factor."""
+    estimator: Literal["exact", "sampled"] = "exact"
+    """Closed-form KL, or the paper's single sample with detached log-ratio reward (eq. 6, 7; reverse KL only)."""
+    baseline: Literal["none", "kl"] = "none"
+    """Baseline of the sampled estimator: none (the paper), or the closed-form value −KL (vOPD, arXiv 2605.07865)."""
+    credit: Literal["immediate", "to_go"] = "immediate"
+    """Sampled rewards count for their own factor (the paper), or also for the earlier factors of the same chunk, which
+    is the full gradient for denoising chains."""
+    reward_scale: Rate = 1.0
+    """λ of the reward log(π_T/π_ref) (G-OPD, arXiv 2602.12125): 1 is OPD, above 1 goes beyond the teacher (ExOPD: 1.25).
+    The reference is the student that training starts from."""
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What the policy's head must supply."""
+        by_signal: dict[str, Capability] = {"cross_entropy": "mode", "distance": "distance", "constant_negative": "log_prob"}
+        needs: set[Capability] = {"log_prob", by_signal.get(self.signal, "kl")}
+        return frozenset(needs - {"kl"} if self.estimator == "sampled" and self.baseline == "none" else needs)
+
+    @model_validator(mode="after")
+    def _estimator_fits(self) -> Self:
         if self.estimator == "sampled" and self.signal != "reverse_kl":
             raise ValueError(f"estimator 'sampled' estimates reverse_kl only, signal is '{self.signal}'; use estimator 'exact'")
+        if self.estimator == "exact" and (self.baseline != "none" or self.credit != "immediate"):
+            raise ValueError("baseline and credit belong to the sampled estimator; set estimator: sampled")
+        if self.reward_scale != 1 and self.signal in ("distance", "constant_negative"):
+            raise ValueError(f"reward_scale needs a signal made of distributions, not '{self.signal}'")
         return self
+
+
+class GrpoConfig(OnPolicyConfig):
+    """Group-relative policy optimisation on success (DeepSeekMath, arXiv 2402.03300; for VLAs SimpleVLA-RL, 2509.09674).
+
+    With a teacher it is dGRPO (arXiv 2605.12227): the outcome and the teacher in one objective.
+    """
+
+    name: Literal["grpo"] = "grpo"
+    """Algorithm."""
+    group: Annotated[int, Field(ge=2)] = 8
+    """Episodes per initial state, which are compared with each other."""
+    episodes: Positive = 56
+    """Environment episodes per update, spread evenly over the tasks."""
+    ratio_clip_high: Rate = 0.28
+    """Upper clip: 1 + ε_high (clip-higher of DAPO, arXiv 2503.14476, used by SimpleVLA-RL)."""
+    divide_by_std: bool = True
+    """Divide a group's advantages by their standard deviation."""
+    reference_kl: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the KL to the policy that training starts from."""
+    distill: Annotated[float, Field(ge=0)] = 0.0
+    """β of the teacher's part (dGRPO); 0 needs no teacher."""
+    distill_as: Literal["advantage", "loss"] = "loss"
+    """β times the detached log-ratio added to the advantage, or β times the closed-form reverse KL added to the loss."""
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What the policy's head must supply."""
+        exact = self.reference_kl > 0 or (self.distill > 0 and self.distill_as == "loss")
+        return frozenset({"log_prob", "kl"} if exact else {"log_prob"})
+
+
+class PpoConfig(OnPolicyConfig):
+    """Proximal policy optimisation over decisions (arXiv 1707.06347), with a value head on the policy's context."""
+
+    name: Literal["ppo"] = "ppo"
+    """Algorithm."""
+    episodes: Positive = 56
+    """Environment episodes per update, spread evenly over the tasks."""
+    reward: Literal["success", "dense"] = "success"
+    """1 at the first success, or the task's own dense reward."""
+    discount: Fraction = 0.998
+    """γ per control step; a decision is discounted by γ^(executed steps)."""
+    gae_lambda: Fraction = 0.95
+    """λ of generalised advantage estimation over decisions (arXiv 1506.02438)."""
+    value_weight: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the squared value error."""
+    value_lr: Rate = 1e-3
+    """Learning rate of the value head."""
+    entropy_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the entropy bonus."""
+    whiten: bool = True
+    """Shift and scale the advantages of a batch to mean 0 and variance 1."""
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What the policy's head must supply."""
+        return frozenset({"log_prob", "entropy"} if self.entropy_weight else {"log_prob"})
+
+
+class DaggerConfig(OnPolicyConfig):
+    """DAgger (arXiv 1011.0686; per decision as arXiv 2605.12913): supervised on the teacher's chunks at visited states."""
+
+    name: Literal["dagger"] = "dagger"
+    """Algorithm."""
+    mixture: Fraction = 0.0
+    """β of the first update: how likely the teacher's chunk is executed in place of the student's, decision by decision."""
+    mixture_decay: Fraction = 0.5
+    """Factor on β from update to update."""
+
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """What the policy's head must supply."""
+        return frozenset({"sft"})
 
 
 class EvalConfig(Strict):
@@ -147,23 +265,40 @@ class EvalConfig(Strict):
     """Rollout videos per task."""
 
 
+class ComputeConfig(Strict):
+    """Where and how gradients are computed."""
+
+    device: str = "cpu"
+    """Torch device of policy, teacher and critic. One that is missing is an error, never replaced."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs forward passes under autocast; weights, log-probabilities and the optimizer stay fp32."""
+    accumulate: Positive = 1
+    """Parts that each gradient step's minibatch is cut into, to save memory."""
+    compile: bool = False
+    """Compile the policy's encoder for training (torch.compile); helps on GPUs and large policies."""
+
+
+AlgorithmConfig = SftConfig | OpdConfig | GrpoConfig | PpoConfig | DaggerConfig
+
+
 class Config(Strict):
     """One training run."""
 
-    algorithm: Annotated[SftConfig | OpdConfig, Field(discriminator="name")] = SftConfig()
+    algorithm: Annotated[AlgorithmConfig, Field(discriminator="name")] = SftConfig()
     """The algorithm and its settings, chosen by `name`."""
     sim: SimConfig = SimConfig()
     policy: PolicyConfig = PolicyConfig()
     """Architecture; unused when the policy is loaded with `init`."""
     data: DataConfig = DataConfig()
     init: Path | None = None
-    """Policy folder to start from (the student of `opd`); a new policy if unset."""
+    """Policy folder to start from; a new policy if unset. On-policy algorithms need one."""
     teacher: str | None = None
     """Policy folder of the teacher, or `expert` for the task's scripted expert."""
     evaluate: EvalConfig = EvalConfig()
     """Evaluation at the end of the run."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of initialisation, data order and rollout seeds."""
+    compute: ComputeConfig = ComputeConfig()
     threads: Positive = 2
     """CPU threads of torch; a resumed run repeats an uninterrupted one only at an equal count."""
     expect: dict[str, Any] = {}

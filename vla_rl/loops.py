@@ -10,23 +10,33 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from policies.vla import VlaPolicy
+from policies.interface import ChunkPolicy
 from sim.vec_env import SEED_RANGES, VecEnv
+from vla_rl.alarms import alarms
+from vla_rl.algorithms.dagger import Dagger
+from vla_rl.algorithms.grpo import Grpo
 from vla_rl.algorithms.opd import Opd
+from vla_rl.algorithms.ppo import Ppo
 from vla_rl.algorithms.sft import Sft
 from vla_rl.batch import Episode
 from vla_rl.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
+from vla_rl.config import OnPolicyConfig
 from vla_rl.data.demos import Demos
 from vla_rl.errors import Stopped
 from vla_rl.rollout import run_episodes
 from vla_rl.run import Run
+
+OnPolicy = Opd | Grpo | Ppo | Dagger
+Algorithm = Sft | OnPolicy
 
 BOOTSTRAP_WALL = 0.05
 """Start success below which on-policy learning is likely to see no useful states."""
@@ -57,44 +67,66 @@ def offline(run: Run, algorithm: Sft, demos: Demos) -> Progress:
                 run.log({"update": progress.updates, "wall_s": progress.wall_s} | means)
                 recent = []
             if progress.updates % config.checkpoint_every == 0:
-                save_checkpoint(run.checkpoints, algorithm.policy, algorithm.optimizer, progress)
+                _save(run, algorithm, progress)
     return progress
 
 
-def on_policy(run: Run, algorithm: Opd, env: VecEnv) -> Progress:
-    """Roll out the student, update on what it did, repeat."""
-    config, tasks = algorithm.config, run.config.sim.tasks
-    expert = algorithm.teacher is not None and algorithm.teacher.needs_expert
+def on_policy(run: Run, algorithm: OnPolicy, env: VecEnv) -> Progress:
+    """Roll out the policy, update on what it did, repeat."""
+    config, tasks, teacher = algorithm.config, run.config.sim.tasks, algorithm.teacher
+    labeller = teacher.chunk if teacher and (teacher.scores_by_chunk or isinstance(algorithm, Dagger)) else None
+    warned: set[str] = set()
     with _training(run, algorithm) as progress:
         if progress.updates == 0:
             _start(run, algorithm, env)
-        for update in _updates(progress.updates, config.updates, "opd"):
+        for update in _updates(progress.updates, config.updates, run.config.algorithm.name):
             started = time.monotonic()
-            seeds = np.random.default_rng([run.config.seed, update]).choice(SEED_RANGES["train"], config.episodes)
-            episodes = [Episode(tasks[i % len(tasks)], int(seed)) for i, seed in enumerate(seeds)]
+            episodes = _episodes(run, config, update)
             batch, results = run_episodes(
                 algorithm.policy, env, episodes, mode="stochastic", temperature=config.temperature, seed=_seed(run, update),
-                keep=True, expert=expert, version=update, first_rollout=progress.episodes,
+                keep=True, labeller=labeller, mixture=algorithm.mixture(update) if isinstance(algorithm, Dagger) else 0.0,
+                version=update, first_rollout=progress.episodes,
             )  # fmt: skip
             assert batch is not None
             rollout_s = time.monotonic() - started
-            metrics = algorithm.update(batch, torch.Generator().manual_seed(_seed(run, update)))
+            metrics = algorithm.update(batch.to(algorithm.policy.device), torch.Generator().manual_seed(_seed(run, update)))
             progress.updates = update + 1
             progress.episodes += len(episodes)
             progress.decisions += len(batch)
-            progress.teacher_queries += len(batch) if algorithm.teacher else 0
+            progress.teacher_queries += len(batch) if teacher else 0
             progress.wall_s += time.monotonic() - started
             row = {"update": progress.updates, "episodes": progress.episodes, "decisions": progress.decisions, "wall_s": progress.wall_s}
             row |= {"rollout_s": rollout_s, "rollout_success": float(np.mean([r.success for r in results]))} | metrics
             if config.validate_every and progress.updates % config.validate_every == 0:
                 row["validation_success"] = validate(algorithm.policy, env, tasks, config.validate_episodes)
             run.log(row)
+            _warn(row, warned)
             if progress.updates % config.checkpoint_every == 0:
-                save_checkpoint(run.checkpoints, algorithm.policy, algorithm.optimizer, progress)
+                _save(run, algorithm, progress)
     return progress
 
 
-def _start(run: Run, algorithm: Opd, env: VecEnv) -> None:
+def _episodes(run: Run, config: OnPolicyConfig, update: int) -> list[Episode]:
+    """Initial states of an update, drawn from (run seed, update), spread over the tasks; each `group` times."""
+    tasks = run.config.sim.tasks
+    seeds = np.random.default_rng([run.config.seed, update]).choice(SEED_RANGES["train"], config.episodes // config.group)
+    states = [Episode(tasks[i % len(tasks)], int(seed)) for i, seed in enumerate(seeds)]
+    return [state for state in states for _ in range(config.group)]
+
+
+def _warn(row: dict[str, Any], warned: set[str]) -> None:
+    """Print each alarm of a log row the first time that it goes off."""
+    for name, sentence in alarms(row).items():
+        if name not in warned:
+            warned.add(name)
+            print(f"warning: update {row['update']}: {sentence}")
+
+
+def _save(run: Run, algorithm: Algorithm, progress: Progress) -> Path:
+    return save_checkpoint(run.checkpoints, algorithm.policy, algorithm.optimizer, progress, algorithm.critic)
+
+
+def _start(run: Run, algorithm: OnPolicy, env: VecEnv) -> None:
     """Log the success that training starts from, and warn when there is next to none."""
     start = validate(algorithm.policy, env, run.config.sim.tasks, algorithm.config.validate_episodes)
     print(f"start success on validation seeds: {start:.0%}")
@@ -106,7 +138,7 @@ def _start(run: Run, algorithm: Opd, env: VecEnv) -> None:
     run.log({"update": 0, "episodes": 0, "decisions": 0, "wall_s": 0.0, "validation_success": start})
 
 
-def validate(policy: VlaPolicy, env: VecEnv, tasks: Iterable[str], episodes: int) -> float:
+def validate(policy: ChunkPolicy, env: VecEnv, tasks: Iterable[str], episodes: int) -> float:
     """Mean greedy success on the first validation seeds of every task."""
     chosen = [Episode(task, seed) for task in tasks for seed in SEED_RANGES["validation"][:episodes]]
     _, results = run_episodes(policy, env, chosen, mode="greedy", seed=0)
@@ -114,22 +146,22 @@ def validate(policy: VlaPolicy, env: VecEnv, tasks: Iterable[str], episodes: int
 
 
 @contextmanager
-def _training(run: Run, algorithm: Sft | Opd) -> Iterator[Progress]:
+def _training(run: Run, algorithm: Algorithm) -> Iterator[Progress]:
     """Resume from the newest checkpoint if there is one; write one at the end, also when stopped between updates."""
     progress = Progress()
     found = list_checkpoints(run.checkpoints)
     if found:
-        progress = load_checkpoint(found[-1], algorithm.policy, algorithm.optimizer)
+        progress = load_checkpoint(found[-1], algorithm.policy, algorithm.optimizer, algorithm.critic)
         print(f"resuming {run.folder} after update {progress.updates}")
     run.start_at(progress.updates)
     try:
         yield progress
     except Stopped:
-        path = save_checkpoint(run.checkpoints, algorithm.policy, algorithm.optimizer, progress)
+        path = _save(run, algorithm, progress)
         raise Stopped(f"stopped after update {progress.updates}; checkpoint {path}; continue with --resume") from None
     finally:
         run.close()
-    save_checkpoint(run.checkpoints, algorithm.policy, algorithm.optimizer, progress)
+    _save(run, algorithm, progress)
 
 
 def _updates(start: int, stop: int, name: str) -> Iterator[int]:

@@ -27,6 +27,9 @@ GROUPS = 4
 Progress = Callable[[int, int], None]
 """Called with (finished episodes, successes so far)."""
 
+Labeller = Callable[[Observation, VecEnv, Sequence[int]], torch.Tensor]
+"""What a teacher would do: observations and the environments they are from → chunks `(n, K, A)` in the spec's units."""
+
 
 @dataclass
 class _Track:
@@ -51,7 +54,10 @@ class _Acting:
     context: Context
     decision: Decision
     chunk: torch.Tensor
-    expert_chunk: np.ndarray | None
+    """What is executed: the policy's chunk, or the teacher's where it acts."""
+    teacher_chunk: torch.Tensor | None
+    teacher_acts: torch.Tensor
+    """`(n,)` bool."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,11 @@ class _Turn:
     """`(n,)` position of the row's episode in the list of episodes."""
     step: np.ndarray
     """`(n,)` decision step within the episode."""
-    acting: _Acting
+    obs: Observation
+    decision: Decision
+    chunk: torch.Tensor
+    teacher_chunk: torch.Tensor | None
+    teacher_acts: torch.Tensor
     result: ChunkStep
     mask: torch.Tensor
     log_prob: torch.Tensor
@@ -101,7 +111,8 @@ def run_episodes(
     temperature: float = 1.0,
     seed: int,
     keep: bool = False,
-    expert: bool = False,
+    labeller: Labeller | None = None,
+    mixture: float = 0.0,
     version: int = 0,
     first_rollout: int = 0,
     progress: Progress | None = None,
@@ -116,7 +127,8 @@ def run_episodes(
         temperature: of stochastic sampling; stored in the decisions.
         seed: seeds action sampling; initial states come from the episodes' own seeds.
         keep: return a `Batch` of all decisions.
-        expert: also record the scripted expert's chunk at every decision (needs `keep`).
+        labeller: also record its chunk at every decision (a teacher's; needs `keep`).
+        mixture: how likely the labeller's chunk is executed in place of the policy's, decision by decision.
         version: policy version stored in the batch.
         first_rollout: id of the first episode, so that ids stay unique over a run.
         progress: called after every finished episode.
@@ -135,13 +147,13 @@ def run_episodes(
         while any(group.busy for group in groups):
             for group in groups:
                 if group.acting:
-                    turn = _take_chunk(group, policy, ended)
-                    if keep:
+                    turn = _take_chunk(group, policy, ended, keep)
+                    if turn is not None:
                         turns.append(turn)
                 if group.resetting:
                     _take_reset(group)
                 _submit_resets(group, groups, env)
-                _submit_chunks(group, policy, env, mode, temperature, expert)
+                _submit_chunks(group, policy, env, mode, temperature, labeller, mixture)
             if progress:
                 progress(len(ended), sum(end.result.success for end in ended.values()))
     results = [ended[i].result for i in range(len(episodes))]
@@ -172,16 +184,13 @@ def _make_groups(num_envs: int, episodes: Sequence[Episode], seed: int) -> list[
     ]
 
 
-def _take_chunk(group: _Group, policy: ChunkPolicy, ended: dict[int, _Ended]) -> _Turn:
-    """Wait for the group's chunks, advance its episodes and file those that ended."""
+def _take_chunk(group: _Group, policy: ChunkPolicy, ended: dict[int, _Ended], keep: bool) -> _Turn | None:
+    """Wait for the group's chunks, advance its episodes and file those that ended. Returns the decisions if they are kept."""
     assert group.acting is not None
     acting, group.acting = group.acting, None
     result = acting.pending.result()
-    executed = torch.as_tensor(result.executed)
-    mask = (torch.arange(acting.chunk.shape[1]) < executed[:, None])[..., None].expand(acting.chunk.shape)
-    log_prob = policy.factors(acting.context, acting.decision, mask).log_prob()
     tracks = [group.tracks[env_id] for env_id in acting.env_ids]
-    turn = _Turn(np.array([t.index for t in tracks]), np.array([t.decisions for t in tracks]), acting, result, mask, log_prob)
+    turn = _kept(acting, result, tracks, policy) if keep else None
     for row, (env_id, track) in enumerate(zip(acting.env_ids, tracks, strict=True)):
         track.decisions += 1
         track.steps += int(result.executed[row])
@@ -193,6 +202,24 @@ def _take_chunk(group: _Group, policy: ChunkPolicy, ended: dict[int, _Ended]) ->
             outcome = EpisodeResult(track.episode, track.instruction, bool(result.success[row].any()), at_end, track.steps, track.reward)
             ended[track.index] = _Ended(outcome, track.obs)
     return turn
+
+
+def _kept(acting: _Acting, result: ChunkStep, tracks: Sequence[_Track], policy: ChunkPolicy) -> _Turn:
+    """What the batch keeps of a turn; the context, which can be large, is not."""
+    executed = torch.as_tensor(result.executed)
+    mask = (torch.arange(acting.chunk.shape[1]) < executed[:, None])[..., None].expand(acting.chunk.shape)
+    return _Turn(
+        index=np.array([track.index for track in tracks]),
+        step=np.array([track.decisions for track in tracks]),
+        obs=acting.obs,
+        decision=acting.decision.to(torch.device("cpu")),
+        chunk=acting.chunk,
+        teacher_chunk=acting.teacher_chunk,
+        teacher_acts=acting.teacher_acts,
+        result=result,
+        mask=mask,
+        log_prob=policy.factors(acting.context, acting.decision, mask).log_prob().cpu(),
+    )
 
 
 def _take_reset(group: _Group) -> None:
@@ -218,7 +245,9 @@ def _submit_resets(group: _Group, groups: Sequence[_Group], env: VecEnv) -> None
         group.resetting = (env.submit_reset(env_ids, [e.seed for e in episodes], [e.task for e in episodes]), starts)
 
 
-def _submit_chunks(group: _Group, policy: ChunkPolicy, env: VecEnv, mode: Mode, temperature: float, expert: bool) -> None:
+def _submit_chunks(
+    group: _Group, policy: ChunkPolicy, env: VecEnv, mode: Mode, temperature: float, labeller: Labeller | None, mixture: float
+) -> None:
     """Decide for every episode under way and send the chunks to the simulator."""
     env_ids = sorted(group.tracks)
     if not env_ids:
@@ -228,9 +257,13 @@ def _submit_chunks(group: _Group, policy: ChunkPolicy, env: VecEnv, mode: Mode, 
     chunk, decision = policy.sample(context, mode, temperature, group.generator)
     if not torch.isfinite(chunk).all():
         raise PolicyError("the policy produced NaN or infinite actions; nothing was executed")
-    expert_chunk = env.expert_chunk(env_ids, policy.spec.chunk) if expert else None
-    pending = env.submit_chunk(chunk[:, : policy.spec.executed].numpy(), env_ids)
-    group.acting = _Acting(pending, env_ids, obs, context, decision, chunk, expert_chunk)
+    taught = labeller(obs, env, env_ids).cpu() if labeller else None
+    acts = torch.rand(len(env_ids), generator=group.generator) < mixture if mixture else torch.zeros(len(env_ids), dtype=torch.bool)
+    executed = chunk.cpu()
+    if taught is not None:
+        executed = torch.where(acts[:, None, None], taught, executed)
+    pending = env.submit_chunk(executed[:, : policy.spec.executed].numpy(), env_ids)
+    group.acting = _Acting(pending, env_ids, obs, context, decision, executed, taught, acts)
 
 
 def _assemble(turns: list[_Turn], last_obs: list[Observation], results: list[EpisodeResult], version: int, first_rollout: int) -> Batch:
@@ -241,13 +274,15 @@ def _assemble(turns: list[_Turn], last_obs: list[Observation], results: list[Epi
     def rows(parts: list[torch.Tensor] | list[np.ndarray]) -> torch.Tensor:
         return torch.cat([torch.as_tensor(part) for part in parts])[order]
 
-    chunk = rows([t.acting.chunk for t in turns])
+    chunk = rows([t.chunk for t in turns])
     reward = rows([t.result.reward for t in turns])
     episode = torch.as_tensor(index)[order]
-    experts = [t.acting.expert_chunk for t in turns if t.acting.expert_chunk is not None]
+    taught = [t.teacher_chunk for t in turns if t.teacher_chunk is not None]
+    states = list(dict.fromkeys((r.episode.task, r.episode.seed) for r in results))
+    group = torch.tensor([states.index((r.episode.task, r.episode.seed)) for r in results])
     return Batch(
-        obs={name: np.concatenate([t.acting.obs[name] for t in turns])[order.numpy()] for name in last_obs[0]},
-        decision=Decision.cat([t.acting.decision for t in turns])[order],
+        obs={name: np.concatenate([t.obs[name] for t in turns])[order.numpy()] for name in last_obs[0]},
+        decision=Decision.cat([t.decision for t in turns])[order],
         chunk=chunk,
         log_prob=rows([t.log_prob for t in turns]),
         mask=rows([t.mask for t in turns]),
@@ -259,8 +294,9 @@ def _assemble(turns: list[_Turn], last_obs: list[Observation], results: list[Epi
         last_obs={name: np.stack([obs[name] for obs in last_obs]) for name in last_obs[0]},
         success=torch.tensor([r.success for r in results])[episode],
         version=version,
-        source=("policy",) * len(episode),
-        expert_chunk=rows(experts) if experts else None,
+        source=tuple("teacher" if acts else "policy" for acts in rows([t.teacher_acts for t in turns]).tolist()),
+        group=group[episode],
+        teacher_chunk=rows(taught) if taught else None,
     )
 
 

@@ -1,30 +1,35 @@
-"""Teachers for distillation: a frozen policy of the same family, or the scripted expert as a distribution."""
+"""Teachers: who scores what the student did, or shows what to do instead. A policy of the same family, or a scripted expert."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from policies.factors import Factors
-from policies.interface import ChunkPolicy, SpecError, flatten
-from policies.vla import VlaPolicy
+from policies.folder import Policy
+from policies.interface import ChunkPolicy, Observation, SpecError, flatten
+from sim.vec_env import VecEnv
 from vla_rl.batch import Batch
-
-SCORING_BATCH = 256
+from vla_rl.scoring import score
 
 
 class Teacher(Protocol):
-    """Scores the decisions that the student made; never acts."""
+    """Scores the decisions that the student made, and can say what it would do."""
 
     @property
-    def needs_expert(self) -> bool:
-        """Whether rollouts must record the scripted expert's chunk at each decision."""
+    def scores_by_chunk(self) -> bool:
+        """Whether rollouts must record its chunk at each decision, for scoring them later."""
         ...
 
     def factors(self, batch: Batch) -> Factors:
         """The teacher's factors of every decision of the batch, without gradient."""
+        ...
+
+    def chunk(self, obs: Observation, env: VecEnv, env_ids: Sequence[int]) -> torch.Tensor:
+        """What the teacher would do in each environment: `(n, K, A)` in the spec's units."""
         ...
 
 
@@ -33,16 +38,17 @@ class PolicyTeacher:
     """A frozen policy scoring the student's own decisions, at the temperature stored in them."""
 
     policy: ChunkPolicy
-    needs_expert: bool = False
+    scores_by_chunk: bool = False
 
-    @torch.no_grad()
     def factors(self, batch: Batch) -> Factors:
         """Factors `(D, F)` of the whole batch, computed in slices and cached by the caller."""
-        parts = []
-        for index in torch.arange(len(batch)).split(SCORING_BATCH):
-            context = self.policy.encode(batch.obs_at(index))
-            parts.append(self.policy.factors(context, batch.decision[index], batch.mask[index]))
-        return type(parts[0]).cat(parts)
+        return score(self.policy, batch)
+
+    @torch.no_grad()
+    def chunk(self, obs: Observation, env: VecEnv, env_ids: Sequence[int]) -> torch.Tensor:
+        """The policy's greedy chunks; denoising heads start from the same noise everywhere."""
+        generator = torch.Generator().manual_seed(0)
+        return self.policy.sample(self.policy.encode(obs), "greedy", 1.0, generator)[0]
 
 
 @dataclass(frozen=True)
@@ -52,21 +58,25 @@ class ExpertTeacher:
     student: ChunkPolicy
     std: float
     """Standard deviation in normalised action units."""
-    needs_expert: bool = True
+    scores_by_chunk: bool = True
 
     @torch.no_grad()
     def factors(self, batch: Batch) -> Factors:
         """Factors `(D, F)` implied by the recorded expert chunks."""
-        if batch.expert_chunk is None:
-            raise ValueError("the batch holds no expert chunks; roll out with expert=True")
-        return self.student.implied_factors(batch.expert_chunk, self.std, batch.decision, batch.mask)
+        if batch.teacher_chunk is None:
+            raise ValueError("the batch holds no teacher chunks; roll out with the teacher's `chunk`")
+        return self.student.implied_factors(batch.teacher_chunk, self.std, batch.decision, batch.mask)
+
+    def chunk(self, obs: Observation, env: VecEnv, env_ids: Sequence[int]) -> torch.Tensor:
+        """The scripted expert rolled forward from snapshots."""
+        return torch.as_tensor(env.expert_chunk(env_ids, self.student.spec.chunk))
 
 
-def require_same_family(student: VlaPolicy, teacher: VlaPolicy) -> None:
+def require_same_family(student: Policy, teacher: Policy) -> None:
     """Refuse a teacher whose log-ratios with the student would be meaningless.
 
-    Compares spec (entries and cameras, action, rates, chunk), head (bins, or noise process and its steps) and normalisation. The sampling
-    temperature is part of each decision and thus the same for both by construction.
+    Compares spec (entries and cameras, action, rates, chunk), head (bins, or noise process and its steps) and
+    normalisation. The sampling temperature is part of each decision and thus the same for both by construction.
 
     Raises:
         SpecError: naming the field that differs.
@@ -79,7 +89,7 @@ def require_same_family(student: VlaPolicy, teacher: VlaPolicy) -> None:
                 f"student and teacher disagree on {field}: {mine.get(field, 'absent')} against {theirs.get(field, 'absent')};"
                 f" train both with the same policy.{field}"
             )
-    theirs = teacher.normalizer.state_dict()
-    for name, value in student.normalizer.state_dict().items():
-        if not torch.equal(value, theirs[name]):
-            raise SpecError(f"student and teacher disagree on normalisation {name}: {value.tolist()} against {theirs[name].tolist()}")
+    statistics = teacher.statistics()
+    for name, value in student.statistics().items():
+        if not torch.equal(value, statistics[name]):
+            raise SpecError(f"student and teacher disagree on normalisation {name}: {value.tolist()} against {statistics[name].tolist()}")

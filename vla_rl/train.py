@@ -10,18 +10,34 @@ from typing import Any
 import torch
 
 import sim
-from policies.folder import load_policy, save_policy
+from policies.folder import Policy, load_policy, save_policy
 from policies.interface import ChunkPolicy, PolicySpec, UserError
 from policies.vla import VlaPolicy
 from sim.vec_env import SEED_RANGES, EnvSpec, VecEnv
+from vla_rl.algorithms.dagger import Dagger
+from vla_rl.algorithms.grpo import Grpo
 from vla_rl.algorithms.opd import Opd
+from vla_rl.algorithms.ppo import Ppo
 from vla_rl.algorithms.sft import Sft
 from vla_rl.batch import Episode
+from vla_rl.capabilities import require_capabilities
 from vla_rl.checkpoint import Progress
-from vla_rl.config import Config, EvalConfig, OpdConfig, PolicyConfig, SftConfig, SimConfig
+from vla_rl.compute import prepare, require_device
+from vla_rl.config import (
+    Config,
+    DaggerConfig,
+    EvalConfig,
+    GrpoConfig,
+    OnPolicyConfig,
+    OpdConfig,
+    PolicyConfig,
+    PpoConfig,
+    SftConfig,
+    SimConfig,
+)
 from vla_rl.data.demos import Demos, load_demos
 from vla_rl.evaluate import Evaluation, evaluate, format_table
-from vla_rl.loops import bar, offline, on_policy
+from vla_rl.loops import Algorithm, bar, offline, on_policy
 from vla_rl.rollout import require_matching_env
 from vla_rl.run import Run, require_fresh_or_same
 from vla_rl.teachers import ExpertTeacher, PolicyTeacher, Teacher, require_same_family
@@ -68,7 +84,8 @@ def train(config: Config, folder: Path, resume: bool = False) -> Path:
     try:
         policy = load_policy(config.init) if config.init else VlaPolicy(config.policy, make_spec(env.spec, config.policy))
         require_matching_env(policy.spec, env)
-        algorithm = _build(config, policy)
+        prepare(policy, config.compute)
+        algorithm = build(config, policy)
         demos = _load(config, policy.spec)
         env.reset([0], [SEED_RANGES["train"][0]], [config.sim.tasks[0]])  # a missing renderer shows now, not after training
         run = Run(folder, config, resume)
@@ -99,32 +116,68 @@ def evaluate_policy(policy: ChunkPolicy, env: VecEnv, config: EvalConfig, tasks:
 
 def _check(config: Config) -> None:
     """Refuse a config whose parts do not fit before anything is started or written."""
-    if isinstance(config.algorithm, SftConfig) and config.data.path is None:
-        raise UserError("sft needs demonstrations: set data.path to a LeRobotDataset folder, for example one made by `vla-rl collect`")
-    if isinstance(config.algorithm, OpdConfig):
-        needs_teacher = config.algorithm.signal != "constant_negative"
-        if config.init is None:
-            raise UserError("opd starts from a student: set init to a policy folder, for example one trained by sft")
-        if needs_teacher == (config.teacher is None):
-            wanted = "needs a teacher: set teacher to a policy folder or `expert`" if needs_teacher else "takes no teacher: remove it"
-            raise UserError(f"opd with signal {config.algorithm.signal} {wanted}")
+    algorithm, name = config.algorithm, config.algorithm.name
+    require_device(config.compute.device)
+    if isinstance(algorithm, SftConfig):
+        if config.data.path is None:
+            raise UserError("sft needs demonstrations: set data.path to a LeRobotDataset folder, for example one made by `vla-rl collect`")
+        return
+    if config.init is None:
+        raise UserError(f"{name} starts from a student: set init to a policy folder, for example one trained by sft")
+    needs_teacher = _needs_teacher(algorithm)
+    if needs_teacher == (config.teacher is None):
+        wanted = "needs a teacher: set teacher to a policy folder or `expert`" if needs_teacher else "takes no teacher: remove it"
+        raise UserError(f"{_described(algorithm)} {wanted}")
 
 
-def _build(config: Config, policy: VlaPolicy) -> Sft | Opd:
-    if isinstance(config.algorithm, SftConfig):
-        return Sft(policy, config.algorithm)
-    return Opd(policy, config.algorithm, _teacher(config, policy))
+def _needs_teacher(algorithm: OnPolicyConfig) -> bool:
+    if isinstance(algorithm, OpdConfig):
+        return algorithm.signal != "constant_negative"
+    return isinstance(algorithm, DaggerConfig) or (isinstance(algorithm, GrpoConfig) and algorithm.distill > 0)
 
 
-def _teacher(config: Config, student: VlaPolicy) -> Teacher | None:
+def _described(algorithm: OnPolicyConfig) -> str:
+    if isinstance(algorithm, OpdConfig):
+        return f"opd with signal {algorithm.signal}"
+    return f"grpo with distill {algorithm.distill:g}" if isinstance(algorithm, GrpoConfig) else "ppo"
+
+
+def build(config: Config, policy: Policy) -> Algorithm:
+    """The algorithm of a config on a policy. Raises `SpecError` for a head or a teacher that it cannot work with."""
+    require_capabilities(config.algorithm, policy)
+    accumulate, teacher = config.compute.accumulate, _teacher(config, policy)
+    match config.algorithm:
+        case SftConfig():
+            return Sft(policy, config.algorithm, accumulate)
+        case PpoConfig():
+            return Ppo(policy, config.algorithm, accumulate)
+        case DaggerConfig():
+            assert teacher is not None
+            return Dagger(policy, config.algorithm, teacher, accumulate)
+        case OpdConfig():
+            return Opd(policy, config.algorithm, teacher, _start_policy(config, config.algorithm.reward_scale != 1), accumulate)
+        case GrpoConfig():
+            return Grpo(policy, config.algorithm, teacher, _start_policy(config, config.algorithm.reference_kl > 0), accumulate)
+
+
+def _teacher(config: Config, student: Policy) -> Teacher | None:
     if config.teacher is None:
         return None
-    assert isinstance(config.algorithm, OpdConfig)
     if config.teacher == "expert":
+        assert isinstance(config.algorithm, OnPolicyConfig)
         return ExpertTeacher(student, config.algorithm.expert_std)
-    teacher = load_policy(Path(config.teacher))
-    require_same_family(student, teacher)
+    teacher = prepare(load_policy(Path(config.teacher)), config.compute)
+    if isinstance(config.algorithm, DaggerConfig):  # only its chunks are used, so that its head does not matter
+        student.spec.require_same(teacher.spec, "student and teacher")
+    else:
+        require_same_family(student, teacher)
     return PolicyTeacher(teacher)
+
+
+def _start_policy(config: Config, wanted: bool) -> Policy | None:
+    """The frozen reference: the policy that training starts from."""
+    assert config.init is not None
+    return prepare(load_policy(config.init), config.compute) if wanted else None
 
 
 def _load(config: Config, spec: PolicySpec) -> Demos | None:
@@ -133,7 +186,7 @@ def _load(config: Config, spec: PolicySpec) -> Demos | None:
     return load_demos(config.data.path, spec, config.data.tasks or config.sim.tasks, config.data.episodes_per_task)
 
 
-def _fit(run: Run, algorithm: Sft | Opd, demos: Demos | None, env: VecEnv) -> Progress:
+def _fit(run: Run, algorithm: Algorithm, demos: Demos | None, env: VecEnv) -> Progress:
     if isinstance(algorithm, Sft):
         assert demos is not None
         return offline(run, algorithm, demos)

@@ -16,6 +16,7 @@ import torch
 
 from policies.factors import Decision
 from policies.gaussian import GaussianFactors
+from policies.heads.draw import randint, randn, require_finite
 from policies.interface import Mode, PolicyError
 
 
@@ -81,31 +82,25 @@ def sample_chain(
 
     A temperature T multiplies variances, as dividing logits by T does for a Gaussian. Raises `PolicyError` for NaN.
     """
-    batch, steps, x = len(noise), process.steps, noise
-    chosen = torch.zeros(batch, steps, dtype=torch.bool, device=x.device)
-    if mode == "stochastic" and stochastic == "all":
-        chosen[:] = True
-    elif mode == "stochastic":
-        chosen.scatter_(1, _randint(steps, (batch, 1), generator, x.device), True)
-    before, after = [], []
+    batch, steps, device = len(noise), process.steps, noise.device
+    index = torch.arange(steps, device=device).expand(batch, -1)
+    if mode == "greedy":
+        index = index[:, :0]
+    elif stochastic == "one":
+        index = randint(steps, (batch, 1), generator, device)
+    chain = [noise]
     for step in range(steps):
-        index = torch.full((batch,), step, device=x.device)
-        output = network(x, process.time(index))
-        new = process.deterministic(x, index, output)
+        x, at = chain[-1], torch.full((batch,), step, device=device)
+        output = network(x, process.time(at))
+        new = process.deterministic(x, at, output)
         if mode == "stochastic":
-            mean, std, _ = process.transition(x, index, output)
-            drawn = mean + std * temperature**0.5 * randn(x.shape, generator, x.device)
-            new = torch.where(chosen[:, step, None, None], drawn, new)
-        before.append(x)
-        after.append(new)
-        x = new
-    if not torch.isfinite(x).all():
-        raise PolicyError("the policy's chunk is NaN or infinite (a NaN observation or diverged weights); no action was drawn")
-    count = int(chosen[0].sum())
-    index = chosen.nonzero()[:, 1].reshape(batch, count)
-    rows = torch.arange(batch, device=x.device)[:, None]
-    values = {"before": torch.stack(before, 1)[rows, index], "after": torch.stack(after, 1)[rows, index], "index": index}
-    return x, Decision(values, mode, temperature)
+            mean, std, _ = process.transition(x, at, output)
+            drawn = mean + std * temperature**0.5 * randn(x.shape, generator, device)
+            new = torch.where((index == step).any(1)[:, None, None], drawn, new)
+        chain.append(new)
+    require_finite(chain[-1])
+    whole, rows = torch.stack(chain, 1), torch.arange(batch, device=device)[:, None]
+    return chain[-1], Decision({"before": whole[rows, index], "after": whole[rows, index + 1], "index": index}, mode, temperature)
 
 
 def chain_factors(process: Process, network: Network, decision: Decision, elements: torch.Tensor) -> GaussianFactors:
@@ -123,12 +118,3 @@ def chain_factors(process: Process, network: Network, decision: Decision, elemen
     mean, std = (torch.stack([part[i].expand(before[:, 0].shape) for part in parts], 1) for i in (0, 1))
     gain = torch.stack([part.gain for part in parts], 1)
     return GaussianFactors(mean, std * decision.temperature**0.5, after, elements, gain, decision.temperature)
-
-
-def randn(shape: torch.Size | tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
-    """Standard normal numbers, drawn on the CPU, so that a seed gives the same chunk on every device."""
-    return torch.randn(shape, generator=generator).to(device)
-
-
-def _randint(high: int, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
-    return torch.randint(high, shape, generator=generator).to(device)

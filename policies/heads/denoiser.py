@@ -34,9 +34,9 @@ class Denoiser(nn.Module):
             max_position_embeddings=chunk,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
-            attn_implementation="eager",
         )
         self.trunk = BertModel(config, add_pooling_layer=False)
+        self.trunk.set_attn_implementation("eager")
         self.out = nn.Linear(width, action_dim)
 
     def forward(self, features: torch.Tensor, x: torch.Tensor, *times: torch.Tensor) -> torch.Tensor:

@@ -14,9 +14,10 @@ from policies.config import DiffusionHeadConfig, FlowHeadConfig
 from policies.factors import Decision
 from policies.gaussian import GaussianFactors
 from policies.heads import flow
-from policies.heads.chain import Network, Output, chain_factors, randn, sample_chain
+from policies.heads.chain import Network, Output, chain_factors, sample_chain
 from policies.heads.denoiser import Denoiser
 from policies.heads.diffusion import DiffusionProcess
+from policies.heads.draw import randint, randn
 from policies.heads.flow import FlowProcess
 from policies.heads.reduce import weighted_mean
 from policies.interface import Mode
@@ -68,7 +69,7 @@ class DenoisingHead(nn.Module):
             time = flow.training_time(len(chunk), generator, chunk.device)
             x, target = flow.training_pair(chunk, noise, time)
         else:
-            timestep = torch.randint(self.process.config.train_steps, (len(chunk),), generator=generator).to(chunk.device)
+            timestep = randint(self.process.config.train_steps, (len(chunk),), generator, chunk.device)
             x, target, time = self.process.noisy(chunk, noise, timestep), noise, self.process.training_time(timestep)
         return weighted_mean((self.denoiser(features, x, time) - target) ** 2, mask, weight)
 

@@ -14,9 +14,9 @@ from torch.distributions import Normal
 from policies.config import GaussianHeadConfig
 from policies.factors import Decision
 from policies.gaussian import GaussianFactors
-from policies.heads.chain import randn
+from policies.heads.draw import randn, require_finite
 from policies.heads.reduce import weighted_mean
-from policies.interface import Mode, PolicyError
+from policies.interface import Mode
 
 
 class GaussianHead(nn.Module):
@@ -38,8 +38,7 @@ class GaussianHead(nn.Module):
     ) -> tuple[torch.Tensor, Decision]:
         """The mean, or a draw around it: `(B, K, A)`. Raises `PolicyError` for NaN."""
         chunk = self.mean(features)
-        if not torch.isfinite(chunk).all():
-            raise PolicyError("the policy's chunk is NaN or infinite (a NaN observation or diverged weights); no action was drawn")
+        require_finite(chunk)
         if mode == "stochastic":
             chunk = chunk + self.std * temperature**0.5 * randn(chunk.shape, generator, chunk.device)
         return chunk, Decision({"chunk": chunk}, mode, temperature)

@@ -18,10 +18,10 @@ from torch import nn
 from policies.config import MeanFlowHeadConfig
 from policies.factors import Decision
 from policies.gaussian import GaussianFactors
-from policies.heads.chain import randn
 from policies.heads.denoiser import Denoiser
+from policies.heads.draw import randn, require_finite
 from policies.heads.reduce import weighted_mean
-from policies.interface import Mode, PolicyError
+from policies.interface import Mode
 
 
 class MeanFlowHead(nn.Module):
@@ -39,8 +39,7 @@ class MeanFlowHead(nn.Module):
         """One network call: normalised chunks `(B, K, A)`. Raises `PolicyError` for NaN."""
         noise = randn((len(features), *self.shape), generator, features.device)
         chunk = self._mean(features, noise)
-        if not torch.isfinite(chunk).all():
-            raise PolicyError("the policy's chunk is NaN or infinite (a NaN observation or diverged weights); no action was drawn")
+        require_finite(chunk)
         if mode == "stochastic":
             chunk = chunk + self.config.exploration_std * temperature**0.5 * randn(chunk.shape, generator, chunk.device)
         return chunk, Decision({"noise": noise, "chunk": chunk}, mode, temperature)
@@ -67,7 +66,7 @@ class MeanFlowHead(nn.Module):
         if self.config.guidance != 1:
             with torch.no_grad():
                 velocity = self.config.guidance * velocity + (1 - self.config.guidance) * average(z, t, t)
-        predicted, slope = torch.func.jvp(average, (z, r, t), (velocity, torch.zeros_like(r), torch.ones_like(t)))
+        predicted, slope = torch.func.jvp(average, (z, r, t), (velocity, torch.zeros_like(r), torch.ones_like(t)))[:2]
         error = (predicted - (velocity - (t - r)[:, None, None] * slope).detach()) ** 2
         size = (error.detach() * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1)
         return weighted_mean(error * (size + 1e-3)[:, None, None] ** -0.5, mask, weight)

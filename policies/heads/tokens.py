@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from policies.factors import CategoricalFactors, Decision
+from policies.heads.draw import categorical, require_finite
 from policies.heads.reduce import weighted_mean
-from policies.interface import Mode, PolicyError
+from policies.interface import Mode
 
 
 class TokenHead(nn.Module):
@@ -33,13 +34,8 @@ class TokenHead(nn.Module):
     ) -> tuple[torch.Tensor, Decision]:
         """Draw normalised chunks `(B, K, A)` in [-1, 1] and the tokens behind them. Raises `PolicyError` for NaN."""
         logits = self.logits(features)
-        if not torch.isfinite(logits).all():
-            raise PolicyError("the policy's logits are NaN or infinite (a NaN observation or diverged weights); no action was drawn")
-        if mode == "greedy":
-            tokens = logits.argmax(-1)
-        else:
-            probs = (logits / temperature).softmax(-1)
-            tokens = torch.multinomial(probs.flatten(0, 1), 1, generator=generator).reshape(probs.shape[:2])
+        require_finite(logits)
+        tokens = logits.argmax(-1) if mode == "greedy" else categorical((logits / temperature).softmax(-1), generator)
         chunk = self.decode(tokens).reshape(len(features), -1, self.action_dim)
         return chunk, Decision({"tokens": tokens}, mode, temperature)
 

@@ -90,7 +90,9 @@ def test_diffusion_steps_are_those_of_diffusers(sampler: str, eta: float, schedu
             assert torch.allclose(mean + std * noise, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("process", [flow(4, "cps", min_std=0.03), DiffusionProcess(DiffusionHeadConfig(min_std=0.03))], ids=["cps", "ddim"])
+@pytest.mark.parametrize(
+    "process", [flow(4, "cps", min_std=0.03), DiffusionProcess(DiffusionHeadConfig(min_std=0.03))], ids=["cps", "ddim"]
+)
 def test_the_last_step_has_a_floor_where_its_schedule_has_no_noise(process: Process) -> None:
     x = torch.zeros(1, 1, 1)
     stds = [process.transition(x, torch.tensor([step]), Output(x)).std.item() for step in range(process.steps)]

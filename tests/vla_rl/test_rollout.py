@@ -10,6 +10,7 @@ from policies.interface import Mode, PolicyError, SpecError
 from tests.vla_rl.counting import CountingEnv, counting_policy
 from vla_rl.batch import Batch, Episode, EpisodeResult
 from vla_rl.rollout import run_episodes
+from vla_rl.teachers import ExpertTeacher
 
 # Chunks of 3 executed steps, horizon 10: success inside a chunk, at its end, never, and at the very last step.
 EPISODES = [Episode("count", 5), Episode("wait", 6), Episode("count", 99), Episode("count", 10), Episode("wait", 1)]
@@ -74,16 +75,19 @@ def test_idle_environments_take_episodes_of_a_busy_group() -> None:
     assert env.slots[0].goal == 99, "its environment had no time for another episode"
 
 
-def test_instruction_override_and_expert_chunks() -> None:
+def test_instruction_override_and_teacher_chunks() -> None:
     told = [Episode("count", 4, "do the other thing")]
-    batch, results = run_episodes(counting_policy(), CountingEnv(1), told, mode="greedy", seed=0, keep=True, expert=True, first_rollout=7)
+    teacher = ExpertTeacher(counting_policy(), 0.1)
+    batch, results = run_episodes(
+        counting_policy(), CountingEnv(1), told, mode="greedy", seed=0, keep=True, labeller=teacher.chunk, first_rollout=7
+    )
     assert batch is not None
     assert results[0].instruction == "do the other thing"
     assert batch.obs["task"].tolist() == ["do the other thing"] * 2
     assert batch.rollout.tolist() == [7, 7]
-    assert batch.expert_chunk is not None
-    assert batch.expert_chunk.shape == (2, 4, 1)
-    assert batch.expert_chunk.unique().tolist() == [0.5]
+    assert batch.teacher_chunk is not None
+    assert batch.teacher_chunk.shape == (2, 4, 1)
+    assert batch.teacher_chunk.unique().tolist() == [0.5]
 
 
 def test_another_interface_is_refused_before_anything_runs() -> None:

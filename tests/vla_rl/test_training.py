@@ -26,7 +26,7 @@ from vla_rl.loops import offline, on_policy
 from vla_rl.optimize import schedule
 from vla_rl.rollout import run_episodes
 from vla_rl.run import Run
-from vla_rl.teachers import ExpertTeacher, PolicyTeacher, require_same_family
+from vla_rl.teachers import ExpertTeacher, PolicyTeacher, Teacher, require_same_family
 
 OPD = OpdConfig(updates=4, episodes=6, passes=2, minibatch=16, checkpoint_every=2)
 SFT = SftConfig(steps=12, batch=8, checkpoint_every=5, log_every=3, warmup=2)
@@ -166,8 +166,9 @@ def test_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         on_policy(run, algorithm, CountingEnv(3))
 
 
-def rollouts(policy: VlaPolicy, expert: bool = False) -> Batch:
-    batch, _ = run_episodes(policy, CountingEnv(4), [Episode("count", 99)] * 8, mode="stochastic", seed=0, keep=True, expert=expert)
+def rollouts(policy: VlaPolicy, teacher: Teacher | None = None) -> Batch:
+    labeller = teacher.chunk if teacher else None
+    batch, _ = run_episodes(policy, CountingEnv(4), [Episode("count", 99)] * 8, mode="stochastic", seed=0, keep=True, labeller=labeller)
     assert batch is not None
     return batch
 
@@ -204,7 +205,7 @@ def test_expert_as_teacher_pulls_actions_to_its_chunk() -> None:
     policy = counting_policy()
     algorithm = Opd(policy, OpdConfig(lr=1e-3), ExpertTeacher(policy, std=0.2))
     for _ in range(8):
-        algorithm.update(rollouts(policy, expert=True), torch.Generator().manual_seed(0))
+        algorithm.update(rollouts(policy, algorithm.teacher), torch.Generator().manual_seed(0))
     chunk, _ = policy.sample(policy.encode(rollouts(policy).obs), "greedy")
     assert chunk.unique().tolist() == [0.5]  # the counting expert's action, a bin centre
 
@@ -222,7 +223,7 @@ def test_control_without_teacher_only_lowers_what_was_sampled() -> None:
 def test_teacher_of_another_family_is_refused() -> None:
     student = counting_policy()
     require_same_family(student, counting_policy(seed=1))
-    with pytest.raises(SpecError, match="student and teacher disagree on head.bins: 5 against 7"):
+    with pytest.raises(SpecError, match=r"student and teacher disagree on head\.bins: 5 against 7"):
         require_same_family(student, VlaPolicy(PolicyConfig(head=TokenHeadConfig(bins=7)), SPEC))
     with pytest.raises(SpecError, match="student and teacher disagree on chunk: 4 against 6"):
         require_same_family(student, VlaPolicy(PolicyConfig(head=TokenHeadConfig(bins=5)), SPEC.model_copy(update={"chunk": 6})))

@@ -2,8 +2,9 @@
 
     maximise  J(θ) = E_{s ~ student} [ −KL(π_θ(·|s) ‖ π_T(·|s)) ]
 
-Exact: the full-vocabulary KL per factor. Sampled (the paper, eq. 6 and 7): reward log π_T(a) − log π_rollout(a) on the
-student's own tokens, through a clipped surrogate so that several passes over a batch stay safe (the paper takes one).
+Exact: the closed-form KL per factor. Sampled (the paper, eq. 6 and 7): reward log π_T(a) − log π_rollout(a) on the
+student's own draws, through a clipped surrogate so that several passes over a batch stay safe (the paper takes one).
+A reward scale λ replaces the teacher by π_ref (π_T / π_ref)^λ (G-OPD, arXiv 2602.12125).
 
     D decisions of a rollout · F factors
 """
@@ -11,58 +12,68 @@ student's own tokens, through a clipped surrogate so that several passes over a 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from policies.factors import Factors
-from policies.vla import VlaPolicy
+from policies.folder import Policy
+from policies.gaussian import GaussianFactors
+from policies.interface import ChunkPolicy
+from vla_rl.alarms import factor_metrics, ratio_metrics
 from vla_rl.batch import Batch
 from vla_rl.config import OpdConfig
-from vla_rl.objectives.distill import cross_entropy_loss, kl_loss, log_ratio_reward
-from vla_rl.objectives.reduce import masked_mean
-from vla_rl.objectives.surrogate import clipped_surrogate
-from vla_rl.optimize import gradient_step, schedule, set_learning_rate
+from vla_rl.objectives.distill import cross_entropy_loss, distance_loss, kl_loss, log_ratio_reward, reward_to_go
+from vla_rl.objectives.surrogate import clipped_surrogate, log_ratio
+from vla_rl.optimize import Loss, adamw, gradient_passes, schedule, set_learning_rate
+from vla_rl.scoring import factors_at, score
 from vla_rl.teachers import Teacher
 
 
 class Opd:
     """Several gradient passes per rollout batch; the teacher is scored once per batch."""
 
-    def __init__(self, policy: VlaPolicy, config: OpdConfig, teacher: Teacher | None) -> None:
-        self.policy, self.config, self.teacher = policy, config, teacher
-        self.optimizer = torch.optim.AdamW(policy.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    critic: nn.Module | None = None
+
+    def __init__(
+        self, policy: Policy, config: OpdConfig, teacher: Teacher | None, reference: ChunkPolicy | None = None, accumulate: int = 1
+    ) -> None:
+        self.policy, self.config, self.teacher, self.reference, self.accumulate = policy, config, teacher, reference, accumulate
+        self.optimizer = adamw({config.lr: list(policy.parameters())}, config.weight_decay)
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Distil one rollout batch; `generator` shuffles the minibatches. Returns mean metrics over the gradient steps."""
-        set_learning_rate(self.optimizer, self.config.lr * schedule(batch.version, self.config.updates, warmup=0))
-        teacher = self.teacher.factors(batch) if self.teacher else None
-        rows: list[dict[str, float]] = []
-        for _ in range(self.config.passes):
-            for index in torch.randperm(len(batch), generator=generator).split(self.config.minibatch):
-                context = self.policy.encode(batch.obs_at(index))
-                student = self.policy.factors(context, batch.decision[index], batch.mask[index])
-                target = teacher[index] if teacher is not None else None
-                loss = self._loss(student, target, batch.log_prob[index])
-                norm = gradient_step(self.optimizer, loss, self.config.grad_clip)
-                rows.append({"loss": loss.item(), "grad_norm": norm} | _diagnostics(student.detach(), target, batch.log_prob[index]))
-        return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        set_learning_rate(self.optimizer, schedule(batch.version, self.config.updates, warmup=0))
+        target = self.teacher.factors(batch) if self.teacher else None
+        if target is not None and self.reference is not None:
+            target = target.tilted(score(self.reference, batch), self.config.reward_scale)
 
-    def _loss(self, student: Factors, teacher: Factors | None, behaviour_log_prob: torch.Tensor) -> torch.Tensor:
-        """The configured signal; only the control without a teacher may come without one."""
-        config = self.config
-        if teacher is None:
-            advantage = torch.full_like(behaviour_log_prob, -1.0)
-            return clipped_surrogate(student.log_prob(), behaviour_log_prob, advantage, student.mask, config.ratio_clip)
-        if config.estimator == "sampled":
-            advantage = log_ratio_reward(teacher.log_prob(), behaviour_log_prob)
-            return clipped_surrogate(student.log_prob(), behaviour_log_prob, advantage, student.mask, config.ratio_clip)
-        if config.signal == "cross_entropy":
-            return cross_entropy_loss(student, teacher)
-        return kl_loss(student, teacher, "reverse" if config.signal == "reverse_kl" else "forward")
+        def loss(index: torch.Tensor) -> Loss:
+            return self._loss(factors_at(self.policy, batch, index), target[index] if target is not None else None, batch, index)
+
+        return gradient_passes(torch.arange(len(batch)), loss, self.optimizer, self.config, self.accumulate, generator)
+
+    def _loss(self, student: Factors, target: Factors | None, batch: Batch, index: torch.Tensor) -> Loss:
+        config, behaviour = self.config, batch.log_prob[index]
+        ratio = log_ratio(student.log_prob(), behaviour, student.mask, config.ratio)
+        metrics = factor_metrics(student.detach(), target, batch.decision[index])
+        metrics |= ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip)
+        if target is None or config.estimator == "sampled":
+            advantage = torch.full_like(behaviour, -1.0) if target is None else self._advantage(student.detach(), target, behaviour)
+            return Loss(clipped_surrogate(ratio, advantage, student.mask, config.ratio_clip), metrics)
+        return Loss(_exact(config.signal, student, target), metrics)
+
+    def _advantage(self, student: Factors, target: Factors, behaviour: torch.Tensor) -> torch.Tensor:
+        """The sampled reward with its baseline and credit, `(B, F)`."""
+        reward = log_ratio_reward(target.log_prob(), behaviour)
+        if self.config.baseline == "kl":  # vOPD, arXiv 2605.07865: the expected reward is −KL
+            reward = reward + student.kl(target, "reverse")
+        return reward_to_go(reward, student.mask) if self.config.credit == "to_go" else reward
 
 
-def _diagnostics(student: Factors, teacher: Factors | None, behaviour_log_prob: torch.Tensor) -> dict[str, float]:
-    """Entropy and KL to the teacher per factor [nat], mean importance ratio."""
-    ratio = (student.log_prob() - behaviour_log_prob).exp()
-    values = {"entropy": masked_mean(student.entropy(), student.mask).item(), "ratio": masked_mean(ratio, student.mask).item()}
-    if teacher is not None:
-        values["reverse_kl"] = masked_mean(student.kl(teacher, "reverse"), student.mask).item()
-    return values
+def _exact(signal: str, student: Factors, target: Factors) -> torch.Tensor:
+    """The closed-form loss of a signal."""
+    if signal == "distance":
+        assert isinstance(student, GaussianFactors) and isinstance(target, GaussianFactors)
+        return distance_loss(student, target)
+    if signal == "cross_entropy":
+        return cross_entropy_loss(student, target)
+    return kl_loss(student, target, "reverse" if signal == "reverse_kl" else "forward")

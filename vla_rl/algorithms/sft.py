@@ -10,19 +10,23 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from policies.folder import Policy
 from policies.interface import Observation
-from policies.vla import VlaPolicy
+from vla_rl.batch import rows_of
 from vla_rl.config import SftConfig
-from vla_rl.optimize import gradient_step, schedule, set_learning_rate
+from vla_rl.optimize import Loss, adamw, gradient_step, schedule, set_learning_rate
 
 
 class Sft:
     """One gradient step per update, learning rate warmed up linearly and decayed by a cosine."""
 
-    def __init__(self, policy: VlaPolicy, config: SftConfig) -> None:
-        self.policy, self.config = policy, config
-        self.optimizer = torch.optim.AdamW(policy.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    critic: nn.Module | None = None
+
+    def __init__(self, policy: Policy, config: SftConfig, accumulate: int = 1) -> None:
+        self.policy, self.config, self.accumulate = policy, config, accumulate
+        self.optimizer = adamw({config.lr: list(policy.parameters())}, config.weight_decay)
 
     def update(self, obs: Observation, chunk: torch.Tensor, mask: torch.Tensor, step: int, generator: torch.Generator) -> dict[str, float]:
         """One step on B demonstrated chunks.
@@ -34,14 +38,19 @@ class Sft:
             step: index of this gradient step; sets the learning rate.
             generator: draws the image augmentation, and noise and times of denoising heads.
         """
-        set_learning_rate(self.optimizer, self.config.lr * schedule(step, self.config.steps, self.config.warmup))
+        set_learning_rate(self.optimizer, schedule(step, self.config.steps, self.config.warmup))
         if self.config.shift_px:
             images = {entry.name for entry in self.policy.spec.of_kind("image")}
             obs = {name: random_shift(value, self.config.shift_px, generator) if name in images else value for name, value in obs.items()}
-        element_mask = mask[..., None].expand(chunk.shape)
-        loss = self.policy.sft_loss(self.policy.encode(obs), chunk, element_mask, torch.ones(len(chunk)), generator)
-        norm = gradient_step(self.optimizer, loss, self.config.grad_clip)
-        return {"loss": loss.item(), "grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"]}
+        device, weight = self.policy.device, torch.ones(len(chunk))
+        chunk, weight, elements = chunk.to(device), weight.to(device), mask[..., None].expand(chunk.shape).to(device)
+
+        def loss(index: torch.Tensor) -> Loss:
+            context = self.policy.encode(rows_of(obs, index))
+            return Loss(self.policy.sft_loss(context, chunk[index], elements[index], weight[index], generator), {})
+
+        parts = torch.arange(len(chunk)).chunk(self.accumulate)
+        return gradient_step(self.optimizer, loss, parts, self.config.grad_clip) | {"lr": self.optimizer.param_groups[0]["lr"]}
 
 
 def random_shift(image: np.ndarray | torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """Distillation objectives between a student's and a teacher's factors (B decisions, F factors).
 
 Full-distribution losses take `Factors`; the single-sample estimator is a reward that goes through a policy-gradient
-surrogate (`vla_rl.objectives.surrogate`). Source: VLA-OPD, arXiv 2603.26666, eq. 6 and 7; the exact form is the same
-expectation without action-sampling variance, because parallel tokens are independent given the observation.
+surrogate (`vla_rl.objectives.surrogate`). Source: VLA-OPD, arXiv 2603.26666, eq. 6 and 7. The exact form is the same
+expectation without sampling variance where factors are independent given the observation (parallel tokens, one stochastic
+denoising step); for a chain of factors both drop the gradient through later ones, unless rewards are summed `to_go`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import torch
 
 from policies.factors import Direction, Factors
+from policies.gaussian import GaussianFactors
 from vla_rl.objectives.reduce import masked_mean
 
 
@@ -23,6 +25,17 @@ def cross_entropy_loss(student: Factors, teacher: Factors) -> torch.Tensor:
     return masked_mean(student.cross_entropy(teacher.detach()), student.mask)
 
 
+def distance_loss(student: GaussianFactors, teacher: GaussianFactors) -> torch.Tensor:
+    """Mean ½‖difference of network outputs‖² per factor: the KL of denoising steps, each weighted alike."""
+    return masked_mean(student.distance(teacher.detach()), student.mask)
+
+
 def log_ratio_reward(teacher_log_prob: torch.Tensor, behaviour_log_prob: torch.Tensor) -> torch.Tensor:
     """R = log π_T(a) − log π_rollout(a) per factor, `(B, F)`, detached (eq. 6). Not whitened, no baseline, no reward-to-go."""
     return (teacher_log_prob - behaviour_log_prob).detach()
+
+
+def reward_to_go(reward: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Sum of the rewards `(B, F)` of each factor and all later ones of the same decision, where `mask` holds."""
+    kept = torch.where(mask, reward, 0)
+    return kept.flip(1).cumsum(1).flip(1)

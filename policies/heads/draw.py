@@ -1,0 +1,28 @@
+"""Random draws of heads: always on the CPU, so that a seed gives the same chunk on every device; and their check."""
+
+from __future__ import annotations
+
+import torch
+
+from policies.interface import PolicyError
+
+
+def randn(shape: torch.Size | tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
+    """Standard normal numbers."""
+    return torch.randn(shape, generator=generator).to(device)
+
+
+def randint(high: int, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
+    """Whole numbers in 0..high−1, int64."""
+    return torch.randint(high, shape, generator=generator).to(device)
+
+
+def categorical(probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """One index per row of `(B, F, V)` probabilities: `(B, F)` int64."""
+    return torch.multinomial(probs.flatten(0, 1).cpu(), 1, generator=generator).reshape(probs.shape[:2]).to(probs.device)
+
+
+def require_finite(value: torch.Tensor) -> None:
+    """Raise `PolicyError` for NaN or infinite values."""
+    if not torch.isfinite(value).all():
+        raise PolicyError("the policy's output is NaN or infinite (a NaN observation or diverged weights); no action was drawn")

@@ -1,0 +1,51 @@
+"""What goes wrong quietly in likelihood-based training, as numbers in every log row and warnings when they leave their range.
+
+B decisions · F factors
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from policies.factors import Decision, Factors
+from vla_rl.objectives.reduce import masked_mean
+
+LIMITS = {
+    "log_prob_mismatch": (1e-2, "rollout and training disagree on log-probabilities before any step: precision, mask or mode differ"),
+    "ess_lost": (0.7, "few decisions carry the gradient: fewer passes, a smaller learning rate or a smaller clip"),
+    "clip_fraction": (0.5, "most ratios are clipped: fewer passes or a smaller learning rate"),
+    "zero_variance_groups": (0.9, "most groups have equal outcomes and teach nothing: start success too near 0 or 1, or a larger group"),
+}
+"""Upper limit of a metric, and what to do above it."""
+
+
+def ratio_metrics(log_ratio: torch.Tensor, mask: torch.Tensor, clip: float, clip_high: float) -> dict[str, float]:
+    """Mean importance ratio, share clipped, and the share of the effective sample size lost: 1 − (Σρ)² / (n Σρ²)."""
+    ratio = log_ratio.detach().exp()[mask]
+    clipped = (ratio < 1 - clip) | (ratio > 1 + clip_high)
+    ess = ratio.sum() ** 2 / (len(ratio) * (ratio**2).sum())
+    return {"ratio": ratio.mean().item(), "clip_fraction": clipped.float().mean().item(), "ess_lost": 1 - ess.item()}
+
+
+def factor_metrics(student: Factors, target: Factors | None, decision: Decision) -> dict[str, float]:
+    """Entropy per factor, and with a target the reverse KL per factor and per denoising step [nat]."""
+    metrics = {"entropy": masked_mean(student.entropy(), student.mask).item()}
+    if target is not None:
+        kl = student.kl(target, "reverse")
+        metrics["reverse_kl"] = masked_mean(kl, student.mask).item()
+        if "index" in decision.values:
+            index = decision.values["index"]
+            metrics |= {f"reverse_kl_step{step}": kl[index == step].mean().item() for step in index.unique().tolist()}
+    return metrics
+
+
+def mismatch(log_prob: torch.Tensor, behaviour_log_prob: torch.Tensor, mask: torch.Tensor) -> float:
+    """Largest |log π_training − log π_rollout| of the same weights, which should be rounding error."""
+    return (log_prob.detach() - behaviour_log_prob)[mask].abs().max().item()
+
+
+def alarms(row: dict[str, Any]) -> dict[str, str]:
+    """A sentence for every metric of a log row that is above its limit."""
+    return {name: f"{name} = {row[name]:.3g}: {advice}" for name, (limit, advice) in LIMITS.items() if row.get(name, 0.0) > limit}
