@@ -7,6 +7,7 @@ wrong types and out-of-range values are refused with the path of the key and the
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
@@ -311,7 +312,27 @@ class ConfigError(UserError):
 
 def load_config[T: BaseModel](schema: type[T], path: Path | None, overrides: Sequence[str] = (), prog: str | None = None) -> T:
     """Read a preset (or a run's `config.yaml`), then apply command-line flags such as `--algorithm.lr 1e-4`."""
-    return apply_flags(validate(schema, read_yaml(path) if path else {}, str(path or "defaults")), overrides, prog)
+    tree = read_yaml(path) if path else {}
+    for key, name in _chosen(overrides):
+        _choose(tree, key.split("."), name)
+    return apply_flags(validate(schema, tree, str(path or "defaults")), overrides, prog)
+
+
+def _chosen(flags: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Flags that choose a kind by name, such as `--policy.head.name flow`: (`policy.head`, `flow`)."""
+    words = [word for flag in flags for word in flag.split("=", 1)]
+    for flag, value in itertools.pairwise(words):
+        if flag.startswith("--") and flag.endswith(".name"):
+            yield flag.removeprefix("--").removesuffix(".name"), value
+
+
+def _choose(tree: dict[str, Any], path: Sequence[str], name: str) -> None:
+    """Set the kind at `path`; what the preset says about another kind does not apply to it and is left out."""
+    *parents, last = path
+    for key in parents:
+        tree = tree.setdefault(key, {})
+    if tree.get(last, {}).get("name") != name:
+        tree[last] = {"name": name}
 
 
 def apply_flags[T: BaseModel](config: T, flags: Sequence[str], prog: str | None = None) -> T:
