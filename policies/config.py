@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Capability = Literal["sft", "log_prob", "kl", "mode", "entropy", "distance", "expert"]
@@ -66,7 +66,7 @@ class FlowHeadConfig(_Settings):
     """Floor of a stochastic step's standard deviation; the last step of CPS would have none."""
 
     @model_validator(mode="after")
-    def _schedule_in_range(self) -> FlowHeadConfig:
+    def _schedule_in_range(self) -> Self:
         if self.noise == "cps" and self.noise_level > 1:
             raise ValueError(f"noise_level of cps must lie in 0..1 (it turns by π/2), got {self.noise_level}")
         if self.noise == "flow_sde" and self.steps < 2:
@@ -101,7 +101,7 @@ class DiffusionHeadConfig(_Settings):
     """Floor of a stochastic step's standard deviation; the last one would have none."""
 
     @model_validator(mode="after")
-    def _steps_fit(self) -> DiffusionHeadConfig:
+    def _steps_fit(self) -> Self:
         if self.train_steps % self.steps:
             raise ValueError(f"steps must divide train_steps={self.train_steps}, got {self.steps}")
         return self
@@ -132,9 +132,26 @@ class MeanFlowHeadConfig(_Settings):
 HeadConfig = TokenHeadConfig | GaussianHeadConfig | FlowHeadConfig | DiffusionHeadConfig | MeanFlowHeadConfig
 
 
-class PolicyConfig(_Settings):
-    """Architecture of the vision-language-action policy; travels in the policy folder as `config.yaml`."""
+class _ChunkSettings(_Settings):
+    """How far a policy plans and how much of it is executed."""
 
+    chunk: Positive = 8
+    """K: control steps per decision."""
+    executed: Positive = 8
+    """Control steps executed before the next decision."""
+
+    @model_validator(mode="after")
+    def _executed_within_chunk(self) -> Self:
+        if self.executed > self.chunk:
+            raise ValueError(f"executed must be at most chunk={self.chunk}, got {self.executed}")
+        return self
+
+
+class PolicyConfig(_ChunkSettings):
+    """Architecture of the project's own vision-language-action policy; travels in the policy folder as `config.yaml`."""
+
+    name: Literal["vla"] = "vla"
+    """Policy family."""
     size: Literal["tiny", "small", "base"] = "tiny"
     """Width and depth of encoders and trunk; `tiny` trains on two CPU cores."""
     vision: Literal["conv", "efficientnet-lite0"] = "conv"
@@ -143,13 +160,39 @@ class PolicyConfig(_Settings):
     """Instruction encoder: trained from scratch on bytes, or frozen MiniLM from the `pretrained` extra."""
     head: Annotated[HeadConfig, Field(discriminator="name")] = TokenHeadConfig()
     """How the chunk is decided, chosen by `name`."""
-    chunk: Positive = 8
-    """K: control steps per decision."""
-    executed: Positive = 8
-    """Control steps executed before the next decision."""
+
+
+class SmolVlaConfig(_ChunkSettings):
+    """LeRobot's SmolVLA (arXiv 2506.01844); travels in the policy folder as `config.yaml`, beside LeRobot's own files."""
+
+    name: Literal["smolvla"] = "smolvla"
+    """Policy family."""
+    pretrained: str | None = None
+    """Hub id or local folder of SmolVLA weights to start from, such as lerobot/smolvla_base; random weights if unset."""
+    vlm: str = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
+    """Hub id or local folder of the vision-language model: its configuration, tokenizer and processor."""
+    vlm_weights: bool = False
+    """Load the vision-language model's own weights; not needed with `pretrained`."""
+    vlm_layers: Positive = 16
+    """Layers of it that are used."""
+    resize_px: Positive = 512
+    """Images are padded and resized to this height and width [pixel]."""
+    train_expert_only: bool = True
+    """Train the action expert and the state projection; the vision-language model stays as it is."""
+    head: FlowHeadConfig = FlowHeadConfig(steps=10)
+    """Denoising in rollouts and scoring; the network is SmolVLA's own."""
 
     @model_validator(mode="after")
-    def _executed_within_chunk(self) -> PolicyConfig:
-        if self.executed > self.chunk:
-            raise ValueError(f"executed must be at most chunk={self.chunk}, got {self.executed}")
+    def _noise_from_a_schedule(self) -> Self:
+        if self.head.noise == "learned":
+            raise ValueError("SmolVLA has no head for learned noise; choose flow_sde or cps")
         return self
+
+
+def _family(value: Any) -> str:
+    """The family of a policy config, which is `vla` where nothing is said."""
+    return value.get("name", "vla") if isinstance(value, dict) else value.name
+
+
+AnyPolicyConfig = Annotated[Annotated[PolicyConfig, Tag("vla")] | Annotated[SmolVlaConfig, Tag("smolvla")], Discriminator(_family)]
+"""Config of any policy family, chosen by `name`."""

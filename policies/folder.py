@@ -1,52 +1,73 @@
-"""The policy folder: `spec.json`, `config.yaml`, `policy.safetensors`. No pickle; weights are checked tensor by tensor."""
+"""The policy folder: `spec.json`, `config.yaml` and weights. No pickle; weights are checked tensor by tensor.
+
+The project's own policies keep `policy.safetensors`; a LeRobot policy keeps LeRobot's files, which stock LeRobot loads.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from policies.config import PolicyConfig
-from policies.interface import PolicySpec, UserError
+from policies.config import AnyPolicyConfig, PolicyConfig, SmolVlaConfig
+from policies.interface import Policy, PolicySpec, UserError
 from policies.vla import VlaPolicy
-
-Policy = VlaPolicy
-"""Every kind of policy that can be trained and stored."""
 
 
 class FolderError(UserError):
     """A policy folder is missing, incomplete or does not hold what it declares."""
 
 
-def save_policy(policy: VlaPolicy, folder: Path) -> None:
+def make_policy(config: PolicyConfig | SmolVlaConfig, spec: PolicySpec, folder: Path | None = None) -> Policy:
+    """A new policy of the config's family; `folder` holds the files of one that a library loads by itself.
+
+    Raises:
+        SpecError: the family cannot see or do what the spec says.
+        FolderError: a package that the family needs is missing.
+    """
+    if isinstance(config, PolicyConfig):
+        return VlaPolicy(config, spec)
+    try:
+        from policies.smolvla import SmolVlaPolicy
+    except ImportError as error:
+        raise FolderError(f"SmolVLA needs package '{error.name}': install the extra 'lerobot-vla'") from error
+    return SmolVlaPolicy(config, spec, folder)
+
+
+def save_policy(policy: Policy, folder: Path) -> None:
     """Write the policy folder. The weights replace older ones in one step, so a crash leaves the old or the new."""
     folder.mkdir(parents=True, exist_ok=True)
     policy.spec.save(folder / "spec.json")
     (folder / "config.yaml").write_text(yaml.safe_dump(policy.config.model_dump(mode="json"), sort_keys=False))
-    part = folder / "policy.safetensors.part"
-    save_file({name: value.contiguous() for name, value in policy.state_dict().items()}, part)
-    os.replace(part, folder / "policy.safetensors")
+    policy.save(folder)
 
 
-def load_policy(folder: Path, device: str = "cpu") -> VlaPolicy:
+def load_policy(folder: Path, device: str = "cpu") -> Policy:
     """Read a policy folder. Raises `FolderError` naming the first file, tensor, shape or statistic that is wrong."""
-    missing = [name for name in ("spec.json", "config.yaml", "policy.safetensors") if not (folder / name).is_file()]
-    if missing:
-        raise FolderError(f"{folder} is not a policy folder: {', '.join(missing)} missing")
+    _require_files(folder, "spec.json", "config.yaml")
     try:
         spec = PolicySpec.load(folder / "spec.json")
-        config = PolicyConfig.model_validate(yaml.safe_load((folder / "config.yaml").read_text()))
+        config = TypeAdapter(AnyPolicyConfig).validate_python(yaml.safe_load((folder / "config.yaml").read_text()))
+        if isinstance(config, SmolVlaConfig):
+            _require_files(folder, "config.json", "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json")
+            return make_policy(config, spec, folder).to(device)
+        _require_files(folder, "policy.safetensors")
         weights = load_file(folder / "policy.safetensors")
     except (ValidationError, yaml.YAMLError, SafetensorError) as error:
         raise FolderError(f"{folder} cannot be read: {error}") from error
     policy = VlaPolicy(config, spec)
     _load_strictly(policy, weights, folder)
     return policy.to(device)
+
+
+def _require_files(folder: Path, *names: str) -> None:
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise FolderError(f"{folder} is not a policy folder: {', '.join(missing)} missing")
 
 
 def _load_strictly(policy: VlaPolicy, weights: dict[str, torch.Tensor], folder: Path) -> None:

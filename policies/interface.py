@@ -17,8 +17,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
+    from policies.config import PolicyConfig, SmolVlaConfig
     from policies.factors import Decision, Factors
 
 Observation = dict[str, Any]
@@ -222,3 +225,58 @@ class ChunkPolicy[C: Context](Protocol):
     def pooled(self, context: C) -> torch.Tensor:
         """`(B, D)` summary of the context, for value heads and critics."""
         ...
+
+
+class TrainablePolicy[C: Context](ChunkPolicy[C], Protocol):
+    """What training needs of a policy besides acting and scoring: a torch module with a head and normalisation."""
+
+    @property
+    def config(self) -> PolicyConfig | SmolVlaConfig:
+        """Its family and architecture; the head says what it supplies to objectives."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """D of `pooled`."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
+
+    @property
+    def trunk(self) -> torch.nn.Module:
+        """The expensive part of `encode`, for compilation."""
+        ...
+
+    autocast: torch.dtype | None
+    """Lower precision of the trunk, if any; heads and log-probabilities stay float32."""
+
+    def statistics(self) -> dict[str, torch.Tensor]:
+        """Normalisation statistics by name."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the weights into a policy folder; a crash leaves the old or the new ones."""
+        ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """As of `torch.nn.Module`."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of `torch.nn.Module`."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """As of `torch.nn.Module`."""
+        ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """As of `torch.nn.Module`."""
+        ...
+
+
+type Policy = TrainablePolicy[Any]
+"""A policy of any family."""

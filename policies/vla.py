@@ -9,11 +9,14 @@ B batch · K chunk steps · A action dimensions · W trunk width
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from transformers import BertConfig, BertModel
 
@@ -120,6 +123,12 @@ class VlaPolicy(nn.Module):
         self.spec.check(obs)
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             return VlaContext(self._features(obs).float())
+
+    def save(self, folder: Path) -> None:
+        """Write `policy.safetensors`; a crash leaves the old file or the new one."""
+        part = folder / "policy.safetensors.part"
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, part)
+        os.replace(part, folder / "policy.safetensors")
 
     def _features(self, obs: Observation) -> torch.Tensor:
         device = self.device

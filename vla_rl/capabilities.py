@@ -13,8 +13,7 @@ from policies.config import (
     MeanFlowHeadConfig,
     TokenHeadConfig,
 )
-from policies.folder import Policy
-from policies.interface import SpecError
+from policies.interface import Policy, SpecError
 from vla_rl.config import AlgorithmConfig, DaggerConfig, GrpoConfig, OpdConfig, PpoConfig, SftConfig
 
 HEADS: dict[str, HeadConfig] = {

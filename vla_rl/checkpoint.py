@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from policies.folder import Policy, load_policy, save_policy
-from policies.interface import UserError
+from policies.folder import load_policy, save_policy
+from policies.interface import Policy, UserError
 
 KEEP = 2
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from policies.folder import Policy
-from policies.interface import UserError
+from policies.interface import Policy, UserError
 from vla_rl.config import ComputeConfig
 
 

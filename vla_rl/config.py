@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from policies.config import Capability, PolicyConfig
+from policies.config import AnyPolicyConfig, Capability, PolicyConfig
 from policies.interface import UserError
 
 if TYPE_CHECKING:
@@ -288,8 +288,8 @@ class Config(Strict):
     algorithm: Annotated[AlgorithmConfig, Field(discriminator="name")] = SftConfig()
     """The algorithm and its settings, chosen by `name`."""
     sim: SimConfig = SimConfig()
-    policy: PolicyConfig = PolicyConfig()
-    """Architecture; unused when the policy is loaded with `init`."""
+    policy: AnyPolicyConfig = PolicyConfig()
+    """Family and architecture; unused when the policy is loaded with `init`."""
     data: DataConfig = DataConfig()
     init: Path | None = None
     """Policy folder to start from; a new policy if unset. On-policy algorithms need one."""

@@ -9,8 +9,7 @@ from typing import Protocol
 import torch
 
 from policies.factors import Factors
-from policies.folder import Policy
-from policies.interface import ChunkPolicy, Observation, SpecError, flatten
+from policies.interface import ChunkPolicy, Observation, Policy, SpecError, flatten
 from sim.vec_env import VecEnv
 from vla_rl.batch import Batch
 from vla_rl.scoring import score

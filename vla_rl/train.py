@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 import sim
-from policies.folder import Policy, load_policy, save_policy
-from policies.interface import ChunkPolicy, PolicySpec, UserError
-from policies.vla import VlaPolicy
+from policies.config import SmolVlaConfig
+from policies.folder import load_policy, make_policy, save_policy
+from policies.interface import ChunkPolicy, Policy, PolicySpec, UserError
 from sim.vec_env import SEED_RANGES, EnvSpec, VecEnv
 from vla_rl.algorithms.dagger import Dagger
 from vla_rl.algorithms.grpo import Grpo
@@ -54,7 +54,7 @@ def make_env(config: SimConfig) -> VecEnv:
     )
 
 
-def make_spec(env: EnvSpec, policy: PolicyConfig) -> PolicySpec:
+def make_spec(env: EnvSpec, policy: PolicyConfig | SmolVlaConfig) -> PolicySpec:
     """The interface of a new policy in an environment."""
     return PolicySpec(
         embodiment=env.embodiment,
@@ -82,7 +82,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> Path:
     torch.manual_seed(config.seed)
     env = make_env(config.sim)
     try:
-        policy = load_policy(config.init) if config.init else VlaPolicy(config.policy, make_spec(env.spec, config.policy))
+        policy = load_policy(config.init) if config.init else make_policy(config.policy, make_spec(env.spec, config.policy))
         require_matching_env(policy.spec, env)
         prepare(policy, config.compute)
         algorithm = build(config, policy)

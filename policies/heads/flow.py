@@ -36,12 +36,12 @@ class FlowProcess:
         return self.config.steps
 
     def time(self, index: torch.Tensor) -> torch.Tensor:
-        """τ at steps `index` `(B,)`: 1 at step 0, 1/S at the last."""
-        return 1 - index / self.steps
+        """τ at steps `index` `(B,)`: 1 at step 0, 1/S at the last; rounded once, as LeRobot's integrator does."""
+        return (1 - index.double() / self.steps).float()
 
     def deterministic(self, x: torch.Tensor, index: torch.Tensor, output: Output) -> torch.Tensor:
         """An Euler step of the ODE."""
-        return x - output.value / self.steps
+        return x + (-1 / self.steps) * output.value
 
     def transition(self, x: torch.Tensor, index: torch.Tensor, output: Output) -> Transition:
         """Mean, standard deviation and gain of the stochastic step."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from policies.folder import Policy
+from policies.interface import Policy
 from vla_rl.batch import Batch
 from vla_rl.config import DaggerConfig
 from vla_rl.optimize import Loss, adamw, gradient_passes, schedule, set_learning_rate

@@ -15,9 +15,8 @@ import torch
 from torch import nn
 
 from policies.factors import Factors
-from policies.folder import Policy
 from policies.gaussian import GaussianFactors
-from policies.interface import ChunkPolicy
+from policies.interface import ChunkPolicy, Policy
 from vla_rl.alarms import factor_metrics, ratio_metrics
 from vla_rl.batch import Batch
 from vla_rl.config import OpdConfig

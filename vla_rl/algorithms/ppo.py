@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from policies.folder import Policy
+from policies.interface import Policy
 from vla_rl.alarms import factor_metrics, mismatch, ratio_metrics
 from vla_rl.batch import Batch
 from vla_rl.config import PpoConfig

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from policies.folder import Policy
-from policies.interface import Observation
+from policies.interface import Observation, Policy
 from vla_rl.batch import rows_of
 from vla_rl.config import SftConfig
 from vla_rl.optimize import Loss, adamw, gradient_step, schedule, set_learning_rate
