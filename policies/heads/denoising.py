@@ -55,7 +55,7 @@ class DenoisingHead(nn.Module):
         step = iter(range(index.shape[1]))
 
         def exact(x: torch.Tensor, time: torch.Tensor) -> Output:
-            floor = torch.tensor(self.config.min_std) if self.log_std is not None else None
+            floor = mean.new_tensor(self.config.min_std) if self.log_std is not None else None
             return Output(self.process.implied(x, index[:, next(step)], mean, std), floor)
 
         return chain_factors(self.process, exact, decision, mask)

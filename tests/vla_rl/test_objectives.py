@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from policies.factors import CategoricalFactors
-from vla_rl.objectives.distill import cross_entropy_loss, kl_loss, log_ratio_reward
+from vla_rl.objectives.distill import cross_entropy_loss, kl_loss, log_ratio_reward, reward_to_go
 from vla_rl.objectives.reduce import masked_mean
-from vla_rl.objectives.surrogate import clipped_surrogate
+from vla_rl.objectives.surrogate import clipped_surrogate, log_ratio
 
 B, F, V = 2, 3, 7
 GENERATOR = torch.Generator().manual_seed(0)
@@ -118,3 +118,75 @@ def test_unexecuted_factors_teach_nothing() -> None:
     grad = gradient(kl_loss(factors(logits, mask=mask), factors(TEACHER), "reverse"), logits)
     assert grad[1, 2].abs().max() == 0
     assert grad[1, 1].abs().max() > 0
+
+
+def test_vopd_baseline_has_mean_zero_and_leaves_the_gradient() -> None:
+    """arXiv 2605.07865: A = log π_T − log π + KL(π‖π_T) has expectation 0, and E[A ∇log π] = −∇KL."""
+    exact_logits = STUDENT.clone().requires_grad_()
+    exact = gradient(kl_loss(factors(exact_logits), factors(TEACHER), "reverse"), exact_logits)
+    kl = factors(STUDENT).kl(factors(TEACHER), "reverse")
+    expected, mean = torch.zeros_like(exact), torch.zeros(B, F, dtype=torch.float64)
+    for token in range(V):
+        logits = STUDENT.clone().requires_grad_()
+        drawn = torch.full((B, F), token)
+        student, weight = factors(logits, drawn), STUDENT.softmax(-1)[..., token]
+        advantage = log_ratio_reward(factors(TEACHER, drawn).log_prob(), student.log_prob()) + kl
+        mean += weight * advantage
+        loss = clipped_surrogate(student.log_prob() - student.log_prob().detach(), advantage, ALL, clip=0.2)
+        expected += weight[..., None] * gradient(loss, logits)
+    assert mean.abs().max() < 1e-12
+    assert torch.allclose(expected, exact, atol=1e-12)
+
+
+def test_reward_scale_one_is_the_teacher_for_every_reference() -> None:
+    for seed in (1, 2):
+        reference = factors(torch.randn(B, F, V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+        assert torch.allclose(factors(TEACHER).tilted(reference, 1.0).log_probs, factors(TEACHER).log_probs)
+
+
+def test_tilted_teacher_is_where_the_scaled_reward_is_flat() -> None:
+    """arXiv 2602.12125: at π* ∝ π_ref (π_T/π_ref)^λ the advantage −[log π/π_ref − λ log π_T/π_ref] is one constant."""
+    reference, scale = factors(STUDENT), 1.25
+    optimum = factors(TEACHER).tilted(reference, scale).log_probs
+    advantage = -((optimum - reference.log_probs) - scale * (factors(TEACHER).log_probs - reference.log_probs))
+    assert (advantage - advantage.mean(-1, keepdim=True)).abs().max() < 1e-12
+    assert optimum.exp().sum(-1).allclose(torch.ones(B, F, dtype=torch.float64))
+
+
+def test_reward_to_go_is_the_full_gradient_of_a_two_step_chain() -> None:
+    """Brute force over both draws of a chain whose second distribution depends on the first draw."""
+    generator = torch.Generator().manual_seed(3)
+    first, second, q_first, q_second = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((3,), (3, 3), (3,), (3, 3))
+    )
+    q1, q2 = q_first.log_softmax(-1), q_second.log_softmax(-1)
+
+    def chain_kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        p1, p2 = first.log_softmax(-1), second.log_softmax(-1)
+        return (p1.exp() * (p1 - q1 + (p2.exp() * (p2 - q2)).sum(-1))).sum()
+
+    leaves = [first.clone().requires_grad_(), second.clone().requires_grad_()]
+    exact = torch.autograd.grad(chain_kl(*leaves), leaves)
+    for credit in ("to_go", "immediate"):
+        total = [torch.zeros_like(leaf) for leaf in leaves]
+        for a in range(3):
+            for b in range(3):
+                leaves = [first.clone().requires_grad_(), second.clone().requires_grad_()]
+                log_prob = torch.stack([leaves[0].log_softmax(-1)[a], leaves[1][a].log_softmax(-1)[b]])[None]
+                mask = torch.ones(1, 2, dtype=torch.bool)
+                reward = log_ratio_reward(torch.stack([q1[a], q2[a, b]])[None], log_prob)
+                reward = reward_to_go(reward, mask) if credit == "to_go" else reward
+                loss = 2 * clipped_surrogate(log_ratio(log_prob, log_prob.detach(), mask), reward, mask, clip=0.2)  # sum, not mean
+                weight = log_prob.detach().sum().exp()
+                total = [t + weight * g for t, g in zip(total, torch.autograd.grad(loss, leaves), strict=True)]
+        assert torch.allclose(total[1], exact[1], atol=1e-12)
+        assert torch.allclose(total[0], exact[0], atol=1e-12) == (credit == "to_go")
+
+
+def test_ratio_levels_by_hand_with_ragged_factors() -> None:
+    new, old = torch.tensor([[0.1, 0.3, 9.0], [0.2, 0.2, 0.2]]), torch.zeros(2, 3)
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    assert log_ratio(new, old, mask, "factor").tolist() == [pytest.approx([0.1, 0.3, 0.0]), pytest.approx([0.2] * 3)]
+    assert log_ratio(new, old, mask, "chunk")[:, 0].tolist() == pytest.approx([0.4, 0.6])
+    assert log_ratio(new, old, mask, "chunk_mean")[:, 0].tolist() == pytest.approx([0.2, 0.2])
+    assert reward_to_go(new, mask)[0].tolist() == pytest.approx([0.4, 0.3, 0.0])

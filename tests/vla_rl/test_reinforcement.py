@@ -1,0 +1,193 @@
+"""GRPO, PPO and DAgger on a simulator whose numbers can be worked out by hand: identities, guards, exact resume."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from policies.interface import Policy
+from tests.vla_rl.counting import CountingEnv, counting_policy
+from tests.vla_rl.test_training import config, metrics, weights
+from vla_rl.algorithms.dagger import Dagger
+from vla_rl.algorithms.grpo import PATIENCE, Grpo
+from vla_rl.algorithms.opd import Opd
+from vla_rl.algorithms.ppo import Ppo
+from vla_rl.batch import Batch, Episode
+from vla_rl.config import DaggerConfig, GrpoConfig, OnPolicyConfig, OpdConfig, PpoConfig
+from vla_rl.errors import NoSignalError
+from vla_rl.loops import on_policy
+from vla_rl.rollout import run_episodes
+from vla_rl.run import Run
+from vla_rl.teachers import PolicyTeacher
+
+PPO = PpoConfig(updates=3, episodes=6, passes=1, minibatch=16, checkpoint_every=1, lr=1e-3)
+ONE_STEP = {"passes": 1, "minibatch": 10_000}
+
+
+def batch_of(policy: Policy, success: list[bool], seed: int = 0) -> Batch:
+    """Episodes of one length in groups of two, with success as told: the counter does not depend on actions."""
+    episodes = [Episode("count", 99)] * len(success)
+    batch, _ = run_episodes(policy, CountingEnv(2), episodes, mode="stochastic", seed=seed, keep=True)
+    assert batch is not None
+    number = batch.rollout - batch.rollout[0]
+    return replace(batch, success=torch.tensor(success)[number], group=number // 2)
+
+
+def gradient(algorithm: Opd | Grpo | Ppo, batch: Batch) -> torch.Tensor:
+    """Direction of the algorithm's first gradient step on a batch."""
+    algorithm.update(batch, torch.Generator().manual_seed(0))
+    gradients = [p.grad.flatten() for p in algorithm.policy.parameters() if p.grad is not None]
+    return torch.nn.functional.normalize(torch.cat(gradients), dim=0)
+
+
+def test_groups_with_equal_outcomes_are_counted_and_dropped() -> None:
+    policy = counting_policy()
+    batch = batch_of(policy, [True, False, True, True, False, False])
+    row = Grpo(policy, GrpoConfig(**ONE_STEP), None).update(batch, torch.Generator().manual_seed(0))
+    assert row["zero_variance_groups"] == pytest.approx(2 / 3)
+    assert row["dropped_decisions"] == pytest.approx(2 / 3)
+    mixed = replace_rows(batch, batch.group == 0)
+    again = counting_policy()
+    Grpo(again, GrpoConfig(**ONE_STEP), None).update(mixed, torch.Generator().manual_seed(0))
+    assert torch.allclose(weights(policy), weights(again), atol=1e-6)
+
+
+def replace_rows(batch: Batch, keep: torch.Tensor) -> Batch:
+    """The decisions where `keep` holds."""
+    index = keep.nonzero()[:, 0]
+    names = ("chunk", "log_prob", "mask", "rollout", "step", "reward", "terminated", "truncated", "success", "group")
+    tensors = {name: getattr(batch, name)[index] for name in names}
+    return replace(batch, obs=batch.obs_at(index), decision=batch.decision[index], **tensors)
+
+
+def test_success_becomes_more_likely_and_failure_less() -> None:
+    policy = counting_policy()
+    batch = batch_of(policy, [True, False, True, False])
+    Grpo(policy, GrpoConfig(**ONE_STEP, lr=1e-4), None).update(batch, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        new = policy.factors(policy.encode(batch.obs), batch.decision, batch.mask).log_prob()
+    change = torch.where(batch.mask.flatten(1), new - batch.log_prob, 0).sum(1)
+    assert change[batch.success].mean() > 0 > change[~batch.success].mean()
+
+
+def test_dgrpo_without_outcome_variance_is_opd_and_without_beta_is_grpo() -> None:
+    teacher = PolicyTeacher(counting_policy(seed=1))
+    equal, mixed = ([True] * 4, [True, False, True, False])
+    for form, estimator in (("loss", "exact"), ("advantage", "sampled")):
+        dgrpo = GrpoConfig.model_validate(ONE_STEP | {"distill": 1.0, "distill_as": form})
+        opd = OpdConfig.model_validate(ONE_STEP | {"estimator": estimator})
+        ours = gradient(Grpo(counting_policy(), dgrpo, teacher), batch_of(counting_policy(), equal))
+        theirs = gradient(Opd(counting_policy(), opd, teacher), batch_of(counting_policy(), equal))
+        assert torch.dot(ours, theirs) > 0.9999
+        plain = gradient(Grpo(counting_policy(), GrpoConfig(**ONE_STEP), None), batch_of(counting_policy(), mixed))
+        assert torch.dot(plain, gradient(Grpo(counting_policy(), dgrpo, teacher), batch_of(counting_policy(), mixed))) < 0.999
+
+
+def test_equal_rewards_for_a_whole_stretch_stop_the_run() -> None:
+    policy = counting_policy()
+    algorithm = Grpo(policy, GrpoConfig(**ONE_STEP), None)
+    for _ in range(PATIENCE - 1):
+        algorithm.update(batch_of(policy, [False] * 4), torch.Generator())
+    with pytest.raises(NoSignalError, match="grpo learns nothing from equal rewards; start from a better student"):
+        algorithm.update(batch_of(policy, [False] * 4), torch.Generator())
+    for _ in range(2 * PATIENCE):  # everything solved is no reason to stop
+        Grpo(policy, GrpoConfig(**ONE_STEP), None).update(batch_of(policy, [True] * 4), torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"group": 1}, "greater than or equal to 2"), ({"group": 8, "episodes": 20}, "episodes=20 must be a multiple of group=8")],
+)
+def test_groups_that_make_no_sense_are_refused(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        GrpoConfig.model_validate(settings)
+
+
+def test_success_reward_is_one_at_the_step_of_success() -> None:
+    policy = counting_policy()
+    batch, _ = run_episodes(policy, CountingEnv(1), [Episode("count", 5), Episode("count", 99)], mode="stochastic", seed=0, keep=True)
+    assert batch is not None
+    reward = batch.success_reward()  # chunks of 3 steps: success at step 5 is the second step of the second decision
+    assert reward[:2].tolist() == [[0, 0, 0, 0], [0, 1, 0, 0]]
+    assert reward[2:].sum() == 0
+
+
+def test_ppo_learns_values_and_resumes_exactly(tmp_path: Path) -> None:
+    whole = Ppo(counting_policy(), PPO)
+    on_policy(Run(tmp_path / "whole", config(PPO), resume=False), whole, CountingEnv(3))
+    stopped = Ppo(counting_policy(), PPO)
+    update, calls = stopped.update, []
+
+    def crash_at_the_third(batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        calls.append(batch.version)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return update(batch, generator)
+
+    stopped.update = crash_at_the_third  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        on_policy(Run(tmp_path / "stopped", config(PPO), resume=False), stopped, CountingEnv(3))
+    resumed = Ppo(counting_policy(seed=5), PPO)
+    on_policy(Run(tmp_path / "stopped", config(PPO), resume=True), resumed, CountingEnv(3))
+    assert torch.equal(weights(resumed.policy), weights(whole.policy))
+    assert all(torch.equal(a, b) for a, b in zip(resumed.critic.parameters(), whole.critic.parameters(), strict=True))
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
+
+
+def test_ppo_value_head_explains_the_return() -> None:
+    algorithm = Ppo(counting_policy(), PPO.model_copy(update={"updates": 100, "passes": 4, "lr": 1e-6}))
+    episodes = [Episode("count", 9)] * 8  # success at step 9: the return depends on the count alone
+    for update in range(12):
+        batch, _ = run_episodes(algorithm.policy, CountingEnv(4), episodes, mode="stochastic", seed=update, keep=True)
+        assert batch is not None
+        row = algorithm.update(batch, torch.Generator().manual_seed(update))
+    assert row["log_prob_mismatch"] < 1e-4
+    assert abs(row["value_loss"]) < 0.01
+
+
+def test_dagger_mixture_lets_the_teacher_act_decision_by_decision() -> None:
+    student, teacher = counting_policy(), PolicyTeacher(counting_policy(seed=1))
+    algorithm = Dagger(student, DaggerConfig(mixture=0.8, mixture_decay=0.5), teacher)
+    assert [algorithm.mixture(update) for update in (0, 1, 2)] == pytest.approx([0.8, 0.4, 0.2])
+    episodes = [Episode("count", 99)] * 30
+    for beta in (0.0, 0.5, 1.0):
+        batch, _ = run_episodes(
+            student, CountingEnv(4), episodes, mode="stochastic", seed=0, keep=True, labeller=teacher.chunk, mixture=beta
+        )
+        assert batch is not None and batch.teacher_chunk is not None
+        acted = np.array(batch.source) == "teacher"
+        assert acted.mean() == pytest.approx(beta, abs=0.12)
+        same = (batch.chunk == batch.teacher_chunk).flatten(1).all(1).numpy()
+        assert same[acted].all()
+        assert not same[~acted].all() or acted.all()
+
+
+def test_dagger_learns_the_teachers_chunks() -> None:
+    student, teacher = counting_policy(), PolicyTeacher(counting_policy(seed=1))
+    algorithm = Dagger(student, DaggerConfig(updates=10, lr=2e-3), teacher)
+    losses = []
+    for update in range(5):
+        batch, _ = run_episodes(
+            student, CountingEnv(4), [Episode("count", 99)] * 8, mode="stochastic", seed=update, keep=True, labeller=teacher.chunk
+        )
+        assert batch is not None
+        losses.append(algorithm.update(batch, torch.Generator().manual_seed(update))["loss"])
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_gradient_accumulation_is_the_whole_minibatch() -> None:
+    teacher = PolicyTeacher(counting_policy(seed=1))
+    batch = batch_of(counting_policy(), [True] * 4)  # episodes of equal length: parts of equal weight
+    settings = OpdConfig.model_validate(ONE_STEP)
+    whole, parts = (gradient(Opd(counting_policy(), settings, teacher, accumulate=n), batch) for n in (1, 2))
+    assert torch.dot(whole, parts) > 0.9999
+
+
+@pytest.mark.parametrize("settings", [PPO, GrpoConfig(), OpdConfig(), DaggerConfig()])
+def test_presets_of_every_algorithm_round_trip(settings: OnPolicyConfig) -> None:
+    assert type(settings).model_validate(settings.model_dump(mode="json")) == settings
