@@ -41,11 +41,6 @@ def factor_metrics(student: Factors, target: Factors | None, decision: Decision)
     return metrics
 
 
-def mismatch(log_prob: torch.Tensor, behaviour_log_prob: torch.Tensor, mask: torch.Tensor) -> float:
-    """Largest |log π_training − log π_rollout| of the same weights, which should be rounding error."""
-    return (log_prob.detach() - behaviour_log_prob)[mask].abs().max().item()
-
-
 def alarms(row: dict[str, Any]) -> dict[str, str]:
     """A sentence for every metric of a log row that is above its limit."""
     return {name: f"{name} = {row[name]:.3g}: {advice}" for name, (limit, advice) in LIMITS.items() if row.get(name, 0.0) > limit}

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 VERBS = {
     "demo": "collect, train, distil, evaluate: the main job on a small scale",
     "collect": "PRESET --out DIR       demonstrations of scripted experts as a LeRobotDataset",
-    "train": "PRESET --run-dir DIR   one training run (sft or opd), evaluated at its end",
+    "train": "PRESET --run-dir DIR   one training run, evaluated at its end",
     "eval": "POLICY --out DIR       success with intervals, contact sheet, videos",
     "grid": "GRID                   an experiment, cell by cell",
     "compare": "RUN...  --out DIR      tables, curves and an HTML report over runs or cells",
-    "bench": "rollout                throughput of simulator, renderer, policy and rollout engine",
+    "bench": "rollout | latency      throughput of the rollout engine and its parts; latency of policies side by side",
 }
 
 EXIT_USER = 2

@@ -132,14 +132,22 @@ def demo(args: list[str]) -> None:
 
 
 def bench(args: list[str]) -> None:
-    """`vla-rl bench rollout [PRESET] [--repeats 7 ...]`."""
-    parser = _parser("bench", "Throughput against what the parts allow.", config=True)
-    parser.add_argument("what", choices=["rollout"])
-    parser.add_argument("preset", type=Path, nargs="?")
+    """`vla-rl bench rollout [PRESET] [--repeats 7 ...]`, `vla-rl bench latency POLICY... [--repeats 31 ...]`."""
+    parser = _parser("bench", "Throughput against what the parts allow; latency of policies side by side.", config=True)
+    parser.add_argument("what", choices=["rollout", "latency"])
+    parser.add_argument("paths", type=Path, nargs="*", help="rollout: a preset; latency: policy folders")
     known, flags = parser.parse_known_args(args)
+    if known.what == "latency":
+        from vla_rl.latency import LatencyConfig, bench_latency
+
+        if not known.paths:
+            raise ConfigError("vla-rl bench latency needs at least one policy folder")
+        bench_latency(known.paths, load_config(LatencyConfig, None, flags, "vla-rl bench latency POLICY..."))
+        return
     from sim.metaworld.process import software_gl
 
     os.environ.setdefault("MUJOCO_GL", software_gl())  # before MuJoCo is imported in this process
     from vla_rl.bench import BenchConfig, bench_rollout
 
-    bench_rollout(load_config(BenchConfig, known.preset, flags, "vla-rl bench rollout [PRESET]"))
+    preset = known.paths[0] if known.paths else None
+    bench_rollout(load_config(BenchConfig, preset, flags, "vla-rl bench rollout [PRESET]"))

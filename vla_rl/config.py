@@ -355,7 +355,7 @@ def _describe(problem: ErrorDetails, schema: type[BaseModel]) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"{path or 'config'} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-    known = sorted(_keys(schema))
+    known = sorted(set(_keys(schema)))
     key = str(problem["loc"][-1])
     near = difflib.get_close_matches(key, {name.rsplit(".", 1)[-1]: None for name in known}, n=1, cutoff=0.7)
     hint = (

@@ -32,7 +32,7 @@ from vla_rl.checkpoint import Progress, list_checkpoints, load_checkpoint, save_
 from vla_rl.config import OnPolicyConfig
 from vla_rl.data.demos import Demos
 from vla_rl.errors import Stopped
-from vla_rl.rollout import run_episodes
+from vla_rl.rollout import Labeller, run_episodes
 from vla_rl.run import Run
 
 OnPolicy = Opd | Grpo | Ppo | Dagger
@@ -74,18 +74,16 @@ def offline(run: Run, algorithm: Sft, demos: Demos) -> Progress:
 def on_policy(run: Run, algorithm: OnPolicy, env: VecEnv) -> Progress:
     """Roll out the policy, update on what it did, repeat."""
     config, tasks, teacher = algorithm.config, run.config.sim.tasks, algorithm.teacher
-    labeller = teacher.chunk if teacher and (teacher.scores_by_chunk or isinstance(algorithm, Dagger)) else None
     warned: set[str] = set()
     with _training(run, algorithm) as progress:
         if progress.updates == 0:
             _start(run, algorithm, env)
         for update in _updates(progress.updates, config.updates, run.config.algorithm.name):
             started = time.monotonic()
-            episodes = _episodes(run, config, update)
+            episodes, (labeller, mixture) = _episodes(run, config, update), _behaviour(algorithm, update)
             batch, results = run_episodes(
                 algorithm.policy, env, episodes, mode="stochastic", temperature=config.temperature, seed=_seed(run, update),
-                keep=True, labeller=labeller, mixture=algorithm.mixture(update) if isinstance(algorithm, Dagger) else 0.0,
-                version=update, first_rollout=progress.episodes,
+                keep=True, labeller=labeller, mixture=mixture, version=update, first_rollout=progress.episodes,
             )  # fmt: skip
             assert batch is not None
             rollout_s = time.monotonic() - started
@@ -112,6 +110,14 @@ def _episodes(run: Run, config: OnPolicyConfig, update: int) -> list[Episode]:
     seeds = np.random.default_rng([run.config.seed, update]).choice(SEED_RANGES["train"], config.episodes // config.group)
     states = [Episode(tasks[i % len(tasks)], int(seed)) for i, seed in enumerate(seeds)]
     return [state for state in states for _ in range(config.group)]
+
+
+def _behaviour(algorithm: OnPolicy, update: int) -> tuple[Labeller | None, float]:
+    """Whose chunks rollouts record, if anyone's, and how likely those are executed."""
+    if isinstance(algorithm, Dagger):
+        return algorithm.teacher.chunk, algorithm.mixture(update)
+    teacher = algorithm.teacher
+    return (teacher.chunk if teacher and teacher.scores_by_chunk else None), 0.0
 
 
 def _warn(row: dict[str, Any], warned: set[str]) -> None:

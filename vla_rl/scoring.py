@@ -18,6 +18,13 @@ def factors_at(policy: ChunkPolicy, batch: Batch, index: torch.Tensor) -> Factor
 
 
 @torch.no_grad()
+def mismatch(policy: ChunkPolicy, batch: Batch, rows: torch.Tensor) -> float:
+    """Largest |log π_training − log π_rollout| over some decisions, before any step: rounding error, if all is well."""
+    student = factors_at(policy, batch, rows)
+    return (student.log_prob() - batch.log_prob[rows])[student.mask].abs().max().item()
+
+
+@torch.no_grad()
 def score(policy: ChunkPolicy, batch: Batch) -> Factors:
     """Factors of the whole batch, in slices."""
     parts = [factors_at(policy, batch, index) for index in torch.arange(len(batch)).split(SCORING_BATCH)]

@@ -127,7 +127,7 @@ def _check(config: Config) -> None:
     needs_teacher = _needs_teacher(algorithm)
     if needs_teacher == (config.teacher is None):
         wanted = "needs a teacher: set teacher to a policy folder or `expert`" if needs_teacher else "takes no teacher: remove it"
-        raise UserError(f"{_described(algorithm)} {wanted}")
+        raise UserError(f"{_described(algorithm, name)} {wanted}")
 
 
 def _needs_teacher(algorithm: OnPolicyConfig) -> bool:
@@ -136,10 +136,10 @@ def _needs_teacher(algorithm: OnPolicyConfig) -> bool:
     return isinstance(algorithm, DaggerConfig) or (isinstance(algorithm, GrpoConfig) and algorithm.distill > 0)
 
 
-def _described(algorithm: OnPolicyConfig) -> str:
+def _described(algorithm: OnPolicyConfig, name: str) -> str:
     if isinstance(algorithm, OpdConfig):
         return f"opd with signal {algorithm.signal}"
-    return f"grpo with distill {algorithm.distill:g}" if isinstance(algorithm, GrpoConfig) else "ppo"
+    return f"grpo with distill {algorithm.distill:g}" if isinstance(algorithm, GrpoConfig) else name
 
 
 def build(config: Config, policy: Policy) -> Algorithm:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from vla_rl.alarms import alarms, mismatch, ratio_metrics
+from tests.vla_rl.counting import CountingEnv, counting_policy
+from vla_rl.alarms import alarms, ratio_metrics
+from vla_rl.batch import Episode
+from vla_rl.rollout import run_episodes
+from vla_rl.scoring import mismatch
 
 
 def test_ratio_metrics_by_hand() -> None:
@@ -19,9 +24,13 @@ def test_ratio_metrics_by_hand() -> None:
     assert metrics["ess_lost"] == pytest.approx(1 - 9 / (3 * 3.5))  # (Σρ)² / nΣρ², Σρ² = 2.25 + 1 + 0.25
 
 
-def test_mismatch_is_the_largest_difference_that_counts() -> None:
-    a, b = torch.tensor([[0.0, -1.0, 5.0]]), torch.tensor([[0.01, -1.2, 0.0]])
-    assert mismatch(a, b, torch.tensor([[True, True, False]])) == pytest.approx(0.2)
+def test_mismatch_is_rounding_for_the_same_weights_and_large_for_others() -> None:
+    batch, _ = run_episodes(counting_policy(), CountingEnv(2), [Episode("count", 99)] * 4, mode="stochastic", seed=0, keep=True)
+    assert batch is not None
+    rows = torch.arange(len(batch))
+    assert mismatch(counting_policy(), batch, rows) < 1e-4
+    other = replace(batch, log_prob=batch.log_prob + 0.2 * (rows[:, None] == 1))
+    assert mismatch(counting_policy(), other, rows) == pytest.approx(0.2, abs=1e-4)
 
 
 def test_alarms_name_the_metric_and_what_to_do() -> None:

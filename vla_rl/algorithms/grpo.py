@@ -15,7 +15,7 @@ from torch import nn
 
 from policies.factors import Factors
 from policies.interface import ChunkPolicy, Policy
-from vla_rl.alarms import factor_metrics, mismatch, ratio_metrics
+from vla_rl.alarms import factor_metrics, ratio_metrics
 from vla_rl.batch import Batch
 from vla_rl.config import GrpoConfig
 from vla_rl.errors import NoSignalError
@@ -24,7 +24,7 @@ from vla_rl.objectives.distill import log_ratio_reward
 from vla_rl.objectives.reduce import masked_mean
 from vla_rl.objectives.surrogate import clipped_surrogate, log_ratio
 from vla_rl.optimize import Loss, adamw, gradient_passes, schedule, set_learning_rate
-from vla_rl.scoring import factors_at, score
+from vla_rl.scoring import factors_at, mismatch, score
 from vla_rl.teachers import Teacher
 
 PATIENCE = 5
@@ -57,10 +57,7 @@ class Grpo:
             return metrics
         target = self.teacher.factors(batch) if self.teacher else None
         reference = score(self.reference, batch) if self.reference else None
-        with torch.no_grad():
-            probe = rows[: self.config.minibatch]
-            student = factors_at(self.policy, batch, probe)
-            metrics["log_prob_mismatch"] = mismatch(student.log_prob(), batch.log_prob[probe], student.mask)
+        metrics["log_prob_mismatch"] = mismatch(self.policy, batch, rows[: self.config.minibatch])
 
         def loss(index: torch.Tensor) -> Loss:
             per_decision = advantage[episode[index]][:, None]

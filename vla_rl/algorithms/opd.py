@@ -23,7 +23,7 @@ from vla_rl.config import OpdConfig
 from vla_rl.objectives.distill import cross_entropy_loss, distance_loss, kl_loss, log_ratio_reward, reward_to_go
 from vla_rl.objectives.surrogate import clipped_surrogate, log_ratio
 from vla_rl.optimize import Loss, adamw, gradient_passes, schedule, set_learning_rate
-from vla_rl.scoring import factors_at, score
+from vla_rl.scoring import factors_at, mismatch, score
 from vla_rl.teachers import Teacher
 
 
@@ -48,17 +48,19 @@ class Opd:
         def loss(index: torch.Tensor) -> Loss:
             return self._loss(factors_at(self.policy, batch, index), target[index] if target is not None else None, batch, index)
 
-        return gradient_passes(torch.arange(len(batch)), loss, self.optimizer, self.config, self.accumulate, generator)
+        rows = torch.arange(len(batch))
+        metrics = {"log_prob_mismatch": mismatch(self.policy, batch, rows[: self.config.minibatch])}
+        return metrics | gradient_passes(rows, loss, self.optimizer, self.config, self.accumulate, generator)
 
     def _loss(self, student: Factors, target: Factors | None, batch: Batch, index: torch.Tensor) -> Loss:
         config, behaviour = self.config, batch.log_prob[index]
-        ratio = log_ratio(student.log_prob(), behaviour, student.mask, config.ratio)
         metrics = factor_metrics(student.detach(), target, batch.decision[index])
+        if target is not None and config.estimator == "exact":
+            return Loss(_exact(config.signal, student, target), metrics)
+        advantage = torch.full_like(behaviour, -1.0) if target is None else self._advantage(student.detach(), target, behaviour)
+        ratio = log_ratio(student.log_prob(), behaviour, student.mask, config.ratio)
         metrics |= ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip)
-        if target is None or config.estimator == "sampled":
-            advantage = torch.full_like(behaviour, -1.0) if target is None else self._advantage(student.detach(), target, behaviour)
-            return Loss(clipped_surrogate(ratio, advantage, student.mask, config.ratio_clip), metrics)
-        return Loss(_exact(config.signal, student, target), metrics)
+        return Loss(clipped_surrogate(ratio, advantage, student.mask, config.ratio_clip), metrics)
 
     def _advantage(self, student: Factors, target: Factors, behaviour: torch.Tensor) -> torch.Tensor:
         """The sampled reward with its baseline and credit, `(B, F)`."""

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from policies.interface import Policy
-from vla_rl.alarms import factor_metrics, mismatch, ratio_metrics
+from vla_rl.alarms import factor_metrics, ratio_metrics
 from vla_rl.batch import Batch
 from vla_rl.config import PpoConfig
 from vla_rl.objectives.advantage import chunk_reward, generalised_advantage
 from vla_rl.objectives.reduce import masked_mean
 from vla_rl.objectives.surrogate import clipped_surrogate, log_ratio
 from vla_rl.optimize import Loss, adamw, gradient_passes, schedule, set_learning_rate
-from vla_rl.scoring import SCORING_BATCH, factors_at
+from vla_rl.scoring import SCORING_BATCH, mismatch
 from vla_rl.teachers import Teacher
 
 
@@ -69,11 +69,9 @@ class Ppo:
         def loss(index: torch.Tensor) -> Loss:
             return self._loss(batch, index, advantage[index][:, None], returns[index])
 
-        with torch.no_grad():
-            probe = torch.arange(min(len(batch), config.minibatch))
-            student = factors_at(self.policy, batch, probe)
-            metrics["log_prob_mismatch"] = mismatch(student.log_prob(), batch.log_prob[probe], student.mask)
-        return metrics | gradient_passes(torch.arange(len(batch)), loss, self.optimizer, config, self.accumulate, generator)
+        rows = torch.arange(len(batch))
+        metrics["log_prob_mismatch"] = mismatch(self.policy, batch, rows[: config.minibatch])
+        return metrics | gradient_passes(rows, loss, self.optimizer, config, self.accumulate, generator)
 
     def _loss(self, batch: Batch, index: torch.Tensor, advantage: torch.Tensor, returns: torch.Tensor) -> Loss:
         config, behaviour = self.config, batch.log_prob[index]
