@@ -175,10 +175,11 @@ class SmolVlaPolicy(nn.Module):
         self.postprocessor.save_pretrained(folder)
 
     def _network(self, context: SmolVlaContext) -> Network:
+        cache = DynamicCache()  # one for the whole chain: each step cuts it back to the prefix
+        for layer, (keys, values) in enumerate(zip(context.keys, context.values, strict=True)):
+            cache.update(keys, values, layer)
+
         def velocity(x: torch.Tensor, time: torch.Tensor) -> Output:
-            cache = DynamicCache()
-            for layer, (keys, values) in enumerate(zip(context.keys, context.values, strict=True)):
-                cache.update(keys, values, layer)
             with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
                 return Output(self.lerobot.model.denoise_step(context.mask, cache, x, time).float())
 

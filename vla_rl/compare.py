@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from policies.interface import UserError
 from vla_rl.evaluate import Evaluation, TaskResult
+from vla_rl.metrics import METRICS
 from vla_rl.statistics import Interval, gap_closed, paired_difference, two_level_bootstrap, wilson
 from vla_rl.tables import markdown_table, percent, percent_range, points, text_table
 
@@ -211,7 +212,7 @@ def compare(
         pair: two cells to set against each other at every budget.
     """
     from vla_rl.plots import plot_main_curve, plot_metric
-    from vla_rl.report import METRICS, render_report
+    from vla_rl.report import render_report
 
     summaries = summarise(load_results(paths), student, teacher)
     tables = [table_rows(summaries)]

@@ -10,11 +10,11 @@ from pathlib import Path
 import yaml
 
 from vla_rl.compare import Summary, table_rows, task_interval
+from vla_rl.metrics import METRICS
 from vla_rl.plots import colour, plot_curves, plot_metric
 from vla_rl.statistics import Interval
 from vla_rl.tables import Rows, percent, percent_range
 
-METRICS = {"entropy": "entropy per action token [nat]", "reverse_kl": "KL(student‖teacher) per action token [nat]"}
 TASK_TABLES = {
     "tasks": ("Per task", "Bar: success; black line: 95 % interval; small print: mean control steps of successful episodes."),
     "shuffled": (
@@ -146,7 +146,7 @@ def _curves(summaries: Sequence[Summary]) -> str:
         "Dashed: cells without rollouts in training."
     )
     figures = "".join(f"<figure>{_image(svg.encode(), 'svg+xml')}</figure>" for svg in metrics)
-    extra = f'<h2>Entropy and divergence</h2><div class="pair">{figures}</div>' if metrics else ""
+    extra = f'<h2>Entropy, divergence and alarms</h2><div class="pair">{figures}</div>' if metrics else ""
     return f'<h2>Success while training</h2><p class="note">{note}</p><figure>{_image(main.encode(), "svg+xml")}</figure>{extra}'
 
 

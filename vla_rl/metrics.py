@@ -1,0 +1,13 @@
+"""Metrics of training, besides success, that results keep and reports plot."""
+
+from __future__ import annotations
+
+METRICS = {
+    "entropy": "entropy per factor [nat]",
+    "reverse_kl": "KL(student‖teacher) per factor [nat]",
+    "clip_fraction": "share of ratios clipped",
+    "ess_lost": "share of the effective sample size lost",
+    "zero_variance_groups": "share of groups with equal outcomes",
+    "log_prob_mismatch": "log-probability mismatch, rollout – training",
+}
+"""Metrics of training that are plotted where a run has them, with their axis labels."""
