@@ -34,6 +34,11 @@ class Decision:
     def __getitem__(self, index: torch.Tensor) -> Decision:
         return Decision({name: value[index] for name, value in self.values.items()}, self.mode, self.temperature)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the values are."""
+        return next(iter(self.values.values())).device
+
     def to(self, device: torch.device) -> Decision:
         """The same draw on a device."""
         return replace(self, values={name: value.to(device) for name, value in self.values.items()})

@@ -218,7 +218,7 @@ def _kept(acting: _Acting, result: ChunkStep, tracks: Sequence[_Track], policy: 
         teacher_acts=acting.teacher_acts,
         result=result,
         mask=mask,
-        log_prob=policy.factors(acting.context, acting.decision, mask).log_prob().cpu(),
+        log_prob=policy.factors(acting.context, acting.decision, mask.to(acting.decision.device)).log_prob().cpu(),
     )
 
 

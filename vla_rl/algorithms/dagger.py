@@ -42,7 +42,8 @@ class Dagger:
 
         def loss(index: torch.Tensor) -> Loss:
             context = self.policy.encode(batch.obs_at(index))
-            return Loss(self.policy.sft_loss(context, chunk[index], whole[index], torch.ones(len(index)), generator), {})
+            weight = torch.ones(len(index), device=chunk.device)
+            return Loss(self.policy.sft_loss(context, chunk[index], whole[index], weight, generator), {})
 
         metrics = gradient_passes(torch.arange(len(batch)), loss, self.optimizer, self.config, self.accumulate, generator)
         acted = sum(source == "teacher" for source in batch.source) / len(batch)

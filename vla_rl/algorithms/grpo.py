@@ -50,7 +50,7 @@ class Grpo:
         outcome = batch.success[first].float()
         advantage, mixed = group_advantage(outcome, batch.group[first], self.config.divide_by_std)
         episode = torch.searchsorted(rollouts, batch.rollout)
-        rows = torch.arange(len(batch)) if self.config.distill else mixed[episode].nonzero()[:, 0]
+        rows = torch.arange(len(batch)) if self.config.distill else mixed[episode].nonzero()[:, 0].cpu()
         metrics = {"zero_variance_groups": 1 - mixed.float().mean().item(), "dropped_decisions": 1 - len(rows) / len(batch)}
         self._require_signal(bool(mixed.any()), outcome)
         if len(rows) == 0:
@@ -102,4 +102,4 @@ class Grpo:
 def _first_rows(rollout: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Sorted episode ids `(E,)` and the row of each one's first decision; `rollout` `(D,)` is sorted."""
     rollouts, counts = rollout.unique_consecutive(return_counts=True)
-    return rollouts, torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]])
+    return rollouts, torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
