@@ -119,10 +119,13 @@ def test_damaged_weights_are_named(
 
 
 def test_missing_file_truncated_weights_and_unknown_config_key(policy: VlaPolicy, tmp_path: Path) -> None:
-    with pytest.raises(FolderError, match=r"not a policy folder: spec.json, config.yaml, policy.safetensors missing"):
+    with pytest.raises(FolderError, match=r"not a policy folder: spec\.json, config\.yaml missing"):
         load_policy(tmp_path)
     save_policy(policy, tmp_path)
     content = (tmp_path / "policy.safetensors").read_bytes()
+    (tmp_path / "policy.safetensors").unlink()
+    with pytest.raises(FolderError, match=r"not a policy folder: policy\.safetensors missing"):
+        load_policy(tmp_path)
     (tmp_path / "policy.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(FolderError, match="cannot be read"):
         load_policy(tmp_path)
