@@ -50,7 +50,9 @@ class Batch:
     chunk: torch.Tensor
     """`(D, K, A)` float32 actions in the spec's units."""
     log_prob: torch.Tensor
-    """`(D, F)` behaviour log-probability of each factor."""
+    """`(D, F)` behaviour log-probability of each factor; F is 0 for greedy decisions, which drew nothing."""
+    factor_mask: torch.Tensor
+    """`(D, F)` bool: factors that count."""
     mask: torch.Tensor
     """`(D, K, A)` bool: executed steps and real action dimensions."""
     rollout: torch.Tensor

@@ -33,6 +33,8 @@ class Progress:
     """Policy decisions in those episodes."""
     teacher_queries: int = 0
     """Decisions that the teacher scored or labelled."""
+    idle: int = 0
+    """Updates in a row that had failures but nothing to learn from."""
     wall_s: float = 0.0
     """Seconds of training, over all resumed parts."""
 

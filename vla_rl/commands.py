@@ -9,7 +9,8 @@ from typing import NoReturn
 
 from pydantic import Field
 
-from vla_rl.config import Config, ConfigError, EvalConfig, SimConfig, Strict, apply_flags, load_config, read_yaml, validate
+from vla_rl.config import Config, EvalConfig, SimConfig, Strict
+from vla_rl.presets import ConfigError, apply_flags, load_config, read_yaml, validate
 
 
 class _Parser(argparse.ArgumentParser):

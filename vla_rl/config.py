@@ -1,28 +1,17 @@
-"""Every setting of a training run, as frozen pydantic models; presets in `configs/` hold differences only.
-
-A preset, a run's own `config.yaml` and the command line all pass through `load_config`: unknown keys,
-wrong types and out-of-range values are refused with the path of the key and the nearest known name.
-"""
+"""Every setting of a training run, as frozen pydantic models; presets in `configs/` hold differences only."""
 
 from __future__ import annotations
 
-import difflib
-import itertools
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from policies.config import AnyPolicyConfig, Capability, PolicyConfig
-from policies.interface import UserError
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
+LossMean = Literal["factor", "rollout"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -172,6 +161,8 @@ class OpdConfig(OnPolicyConfig):
             raise ValueError(f"estimator 'sampled' estimates reverse_kl only, signal is '{self.signal}'; use estimator 'exact'")
         if self.estimator == "exact" and (self.baseline != "none" or self.credit != "immediate"):
             raise ValueError("baseline and credit belong to the sampled estimator; set estimator: sampled")
+        if self.credit == "to_go" and self.ratio != "factor":
+            raise ValueError(f"credit 'to_go' needs ratio 'factor': the joint ratio '{self.ratio}' credits every factor of a chunk already")
         if self.reward_scale != 1 and self.signal in ("distance", "constant_negative"):
             raise ValueError(f"reward_scale needs a signal made of distributions, not '{self.signal}'")
         return self
@@ -191,6 +182,8 @@ class GrpoConfig(OnPolicyConfig):
     """Environment episodes per update, spread evenly over the tasks."""
     ratio_clip_high: Rate = 0.28
     """Upper clip: 1 + ε_high (clip-higher of DAPO, arXiv 2503.14476, used by SimpleVLA-RL)."""
+    loss_mean: LossMean = "rollout"
+    """Average each episode's factors first, then episodes (DeepSeekMath), or all factors alike (DAPO, arXiv 2503.14476)."""
     divide_by_std: bool = True
     """Divide a group's advantages by their standard deviation."""
     reference_kl: Annotated[float, Field(ge=0)] = 0.0
@@ -226,6 +219,8 @@ class PpoConfig(OnPolicyConfig):
     """Learning rate of the value head."""
     entropy_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the entropy bonus."""
+    loss_mean: LossMean = "factor"
+    """All factors alike, or each episode's factors averaged first."""
     whiten: bool = True
     """Shift and scale the advantages of a batch to mean 0 and variance 1."""
 
@@ -304,90 +299,3 @@ class Config(Strict):
     """CPU threads of torch; a resumed run repeats an uninterrupted one only at an equal count."""
     expect: dict[str, Any] = {}
     """What the preset should reach, as bounds: {success: ">= 0.85"}. Not used by training; tests hold committed results against it."""
-
-
-class ConfigError(UserError):
-    """A preset, a run's config or a flag is not valid."""
-
-
-def load_config[T: BaseModel](schema: type[T], path: Path | None, overrides: Sequence[str] = (), prog: str | None = None) -> T:
-    """Read a preset (or a run's `config.yaml`), then apply command-line flags such as `--algorithm.lr 1e-4`."""
-    tree = read_yaml(path) if path else {}
-    for key, name in _chosen(overrides):
-        _choose(tree, key.split("."), name)
-    return apply_flags(validate(schema, tree, str(path or "defaults")), overrides, prog)
-
-
-def _chosen(flags: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Flags that choose a kind by name, such as `--policy.head.name flow`: (`policy.head`, `flow`)."""
-    words = [word for flag in flags for word in flag.split("=", 1)]
-    for flag, value in itertools.pairwise(words):
-        if flag.startswith("--") and flag.endswith(".name"):
-            yield flag.removeprefix("--").removesuffix(".name"), value
-
-
-def _choose(tree: dict[str, Any], path: Sequence[str], name: str) -> None:
-    """Set the kind at `path`; what the preset says about another kind does not apply to it and is left out."""
-    *parents, last = path
-    for key in parents:
-        tree = tree.setdefault(key, {})
-    if tree.get(last, {}).get("name") != name:
-        tree[last] = {"name": name}
-
-
-def apply_flags[T: BaseModel](config: T, flags: Sequence[str], prog: str | None = None) -> T:
-    """Override settings by flags. A wrong flag ends the program with a message that suggests the nearest one."""
-    import tyro  # slow to import; not needed where there are no flags
-
-    markers = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
-    return tyro.cli(type(config), default=config, args=list(flags), prog=prog, config=markers)
-
-
-def validate[T: BaseModel](schema: type[T], tree: dict[str, Any], source: str) -> T:
-    """Build a config from a mapping. Raises `ConfigError` that lists every wrong key with its path and nearest known name."""
-    try:
-        return schema.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError("; ".join(f"{source}: {_describe(problem, schema)}" for problem in error.errors())) from None
-
-
-def _describe(problem: ErrorDetails, schema: type[BaseModel]) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] != "extra_forbidden":
-        return f"{path or 'config'} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-    known = sorted(set(_keys(schema)))
-    key = str(problem["loc"][-1])
-    near = difflib.get_close_matches(key, {name.rsplit(".", 1)[-1]: None for name in known}, n=1, cutoff=0.7)
-    hint = (
-        f"did you mean {' or '.join(name for name in known if name.rsplit('.', 1)[-1] == near[0])}?"
-        if near
-        else f"known are {', '.join(known)}"
-    )
-    return f"unknown key {path}; {hint}"
-
-
-def _keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of every setting of a schema, through nested models and unions."""
-    for name, field in schema.model_fields.items():
-        nested = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type) and issubclass(t, BaseModel)]
-        yield prefix + name
-        for model in nested:
-            yield from _keys(model, f"{prefix}{name}.")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping. Raises `ConfigError` with the path."""
-    if not path.is_file():
-        raise ConfigError(f"no such preset or config file: {path}")
-    try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold a mapping of settings, got {type(tree).__name__}")
-    return tree
-
-
-def dump_yaml(config: BaseModel, path: Path) -> None:
-    """Write the fully resolved config; the file is itself a valid preset."""
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

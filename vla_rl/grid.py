@@ -1,21 +1,10 @@
 """Experiments as grids: every cell × training seed is one run, finished ones are small JSON files and are skipped.
 
-A grid file names its cells and how they depend on one another:
-
-    name: main
-    seeds: [0, 1, 2]
-    cells:
-      demos:   {collect: ../collect/demos.yaml, seeds: [0]}
-      teacher: {preset: ../sft.yaml, data: demos, seeds: [0]}
-      student: {preset: ../sft.yaml, data: demos, set: {data.episodes_per_task: 2}}
-      opd:     {preset: ../opd.yaml, init: student, teacher: teacher}
-
-A reference to a cell with one seed means that seed; otherwise the seed of the referring run.
+`vla_rl.grid_file` says how a grid file looks.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import shlex
@@ -29,11 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from pydantic import Field, ValidationError, model_validator
 from rich.console import Console
 
-from policies.interface import UserError
-from vla_rl.config import Strict, read_yaml
+from vla_rl.grid_file import Grid, GridError, Run, dependencies, load_grid, order, suggest
+from vla_rl.presets import read_yaml
 from vla_rl.provenance import describe_environment
 
 Execute = Callable[[list[str], Path], None]
@@ -41,140 +29,6 @@ Execute = Callable[[list[str], Path], None]
 
 GRACE_S = 60.0
 """After Ctrl-C or SIGTERM, how long a run may take to write its checkpoint."""
-
-
-class GridError(UserError):
-    """A grid file is wrong, or one of its runs failed."""
-
-
-class Cell(Strict):
-    """One kind of run."""
-
-    preset: Path | None = None
-    """Training preset, relative to the grid file."""
-    collect: Path | None = None
-    """Preset of a data collection, relative to the grid file; instead of `preset`."""
-    init: str | None = None
-    """Cell, or policy folder, to start from."""
-    teacher: str | None = None
-    """Cell, or policy folder, or `expert`."""
-    data: str | None = None
-    """Cell with `collect`, or dataset folder."""
-    policy: str | None = None
-    """Only with `collect`: cell, or policy folder, whose rollouts are collected instead of the experts'."""
-    seeds: tuple[int, ...] | None = None
-    """Training seeds of this cell; the grid's own if unset."""
-    set: dict[str, Any] = Field(default={})
-    """Settings by dotted key that differ from the preset."""
-
-    @model_validator(mode="after")
-    def _one_verb(self) -> Cell:
-        if (self.preset is None) == (self.collect is None):
-            raise ValueError("a cell needs exactly one of preset and collect")
-        if self.collect and (self.init or self.teacher or self.data):
-            raise ValueError("a cell that collects data has no init, teacher or data")
-        if self.preset and self.policy:
-            raise ValueError("a cell that trains has no policy; it starts from init")
-        return self
-
-    @property
-    def references(self) -> dict[str, str]:
-        """Setting → cell name or path, for those that are set."""
-        values = {"init": self.init, "teacher": self.teacher, "data.path": self.data, "policy": self.policy}
-        return {key: value for key, value in values.items() if value is not None}
-
-
-class Grid(Strict):
-    """A set of cells that are reported together."""
-
-    name: str = Field(pattern=r"^[\w-]+$")
-    """Folder name under `runs/` and `configs/results/`."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Training seeds of every cell that has none of its own."""
-    cells: dict[str, Cell] = Field(min_length=1)
-    """Cells by name."""
-
-    def seeds_of(self, cell: str) -> tuple[int, ...]:
-        """Training seeds of a cell."""
-        own = self.cells[cell].seeds
-        return self.seeds if own is None else own
-
-
-@dataclass(frozen=True)
-class Run:
-    """One cell at one training seed."""
-
-    cell: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Folder and file name, `<cell>-s<seed>`."""
-        return f"{self.cell}-s{self.seed}"
-
-
-def load_grid(path: Path) -> Grid:
-    """Read and check a grid file. Raises `FileNotFoundError`, or `GridError` in one sentence."""
-    try:
-        grid = Grid.model_validate(read_yaml(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = list(Cell.model_fields if "." in where else Grid.model_fields)
-            raise GridError(f"{path}: unknown key '{where}'{_suggest(where.rpartition('.')[2], known)}; known are {known}") from error
-        raise GridError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}") from error
-    for name, cell in grid.cells.items():
-        _check_cell(grid, name, cell, path)
-    order(grid, [Run(name, seed) for name in grid.cells for seed in grid.seeds_of(name)])
-    return grid
-
-
-def _check_cell(grid: Grid, name: str, cell: Cell, path: Path) -> None:
-    if not (path.parent / (cell.preset or cell.collect or "")).is_file():
-        raise GridError(f"{path}: cell '{name}': no such preset {path.parent / (cell.preset or cell.collect or '')}")
-    for key, value in cell.references.items():
-        other = grid.cells.get(value)
-        if other is None and value != "expert" and "/" not in value:
-            raise GridError(
-                f"{path}: cell '{name}': {key} is '{value}', neither a cell nor a path (which has a slash)"
-                f"{_suggest(value, list(grid.cells))}; cells are {list(grid.cells)}"
-            )
-        if value == "expert" and key != "teacher":
-            raise GridError(f"{path}: cell '{name}': only teacher can be 'expert', not {key}")
-        if other is not None and (other.collect is not None) != (key == "data.path"):
-            wanted = "a cell with collect" if key == "data.path" else "a cell with preset"
-            raise GridError(f"{path}: cell '{name}': {key} must name {wanted}, '{value}' is not one")
-
-
-def dependencies(grid: Grid, run: Run) -> dict[str, Run]:
-    """Setting → run whose result it needs. Raises `GridError` if the referenced cell lacks the seed."""
-    needed = {}
-    for key, value in grid.cells[run.cell].references.items():
-        if value not in grid.cells:
-            continue
-        seeds = grid.seeds_of(value)
-        if len(seeds) > 1 and run.seed not in seeds:
-            raise GridError(f"cell '{run.cell}' at seed {run.seed} needs cell '{value}' at that seed, which has seeds {list(seeds)}")
-        needed[key] = Run(value, seeds[0] if len(seeds) == 1 else run.seed)
-    return needed
-
-
-def order(grid: Grid, runs: Sequence[Run]) -> list[Run]:
-    """`runs` and everything they need, dependencies first. Raises `GridError` naming a reference cycle."""
-    done: dict[Run, None] = {}
-
-    def visit(run: Run, path: tuple[str, ...]) -> None:
-        if run.cell in path:
-            raise GridError(f"cells refer to one another in a circle: {' → '.join((*path[path.index(run.cell) :], run.cell))}")
-        if run not in done:
-            for other in dependencies(grid, run).values():
-                visit(other, (*path, run.cell))
-            done[run] = None
-
-    for run in runs:
-        visit(run, ())
-    return list(done)
 
 
 @dataclass(frozen=True)
@@ -241,7 +95,7 @@ class Plan:
         """Unfinished runs of the cells in `only` (all if empty), with the runs whose files they need and lack, in order."""
         unknown = [name for name in only if name not in self.grid.cells]
         if unknown:
-            raise GridError(f"grid '{self.grid.name}' has no cell '{unknown[0]}'{_suggest(unknown[0], list(self.grid.cells))}")
+            raise GridError(f"grid '{self.grid.name}' has no cell '{unknown[0]}'{suggest(unknown[0], list(self.grid.cells))}")
         wanted = [Run(cell, seed) for cell in only or self.grid.cells for seed in self.grid.seeds_of(cell)]
         needed = {run for run in wanted if not self.finished(run)}
         ordered = order(self.grid, wanted)
@@ -391,8 +245,3 @@ def _time_left(seconds: dict[str, list[float]], todo: Sequence[Run]) -> str:
     known = [seconds.get(run.cell, every) for run in todo]
     left = sum(sum(values) / len(values) for values in known)
     return f" · about {left / 60:.0f} min left"
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -31,7 +31,7 @@ from vla_rl.batch import Episode
 from vla_rl.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
 from vla_rl.config import OnPolicyConfig
 from vla_rl.data.demos import Demos
-from vla_rl.errors import Stopped
+from vla_rl.errors import NoSignalError, Stopped
 from vla_rl.rollout import Labeller, run_episodes
 from vla_rl.run import Run
 
@@ -40,6 +40,10 @@ Algorithm = Sft | OnPolicy
 
 BOOTSTRAP_WALL = 0.05
 """Start success below which on-policy learning is likely to see no useful states."""
+
+
+PATIENCE = 5
+"""Updates in a row with failures but nothing to learn from, after which a run is stopped."""
 
 
 def bar() -> Bar:
@@ -99,6 +103,7 @@ def on_policy(run: Run, algorithm: OnPolicy, env: VecEnv) -> Progress:
                 row["validation_success"] = validate(algorithm.policy, env, tasks, config.validate_episodes)
             run.log(row)
             _warn(row, warned)
+            _require_signal(run, algorithm, progress, row)
             if progress.updates % config.checkpoint_every == 0:
                 _save(run, algorithm, progress)
     return progress
@@ -107,8 +112,9 @@ def on_policy(run: Run, algorithm: OnPolicy, env: VecEnv) -> Progress:
 def _episodes(run: Run, config: OnPolicyConfig, update: int) -> list[Episode]:
     """Initial states of an update, drawn from (run seed, update), spread over the tasks; each `group` times."""
     tasks = run.config.sim.tasks
-    seeds = np.random.default_rng([run.config.seed, update]).choice(SEED_RANGES["train"], config.episodes // config.group)
-    states = [Episode(tasks[i % len(tasks)], int(seed)) for i, seed in enumerate(seeds)]
+    count = config.episodes // config.group
+    seeds = np.random.default_rng([run.config.seed, update]).choice(SEED_RANGES["train"], count)
+    states = [Episode(tasks[(update * count + i) % len(tasks)], int(seed)) for i, seed in enumerate(seeds)]
     return [state for state in states for _ in range(config.group)]
 
 
@@ -126,6 +132,18 @@ def _warn(row: dict[str, Any], warned: set[str]) -> None:
         if name not in warned:
             warned.add(name)
             print(f"warning: update {row['update']}: {sentence}")
+
+
+def _require_signal(run: Run, algorithm: OnPolicy, progress: Progress, row: dict[str, Any]) -> None:
+    """Save, then raise `NoSignalError`, when rewards were all equal and not all good for long."""
+    progress.idle = progress.idle + 1 if row.get("dropped_decisions") == 1 and row["rollout_success"] < 1 else 0
+    if progress.idle >= PATIENCE:
+        _save(run, algorithm, progress)
+        raise NoSignalError(
+            f"no group of the last {PATIENCE} updates had both successes and failures (success {row['rollout_success']:.0%}):"
+            f" {run.config.algorithm.name} learns nothing from equal rewards; start from a better student (opd or more sft),"
+            " or enlarge algorithm.group"
+        )
 
 
 def _save(run: Run, algorithm: Algorithm, progress: Progress) -> Path:

@@ -26,34 +26,45 @@ def gradient_passes(
     config: OnPolicyConfig,
     accumulate: int,
     generator: torch.Generator,
+    size: torch.Tensor,
 ) -> dict[str, float]:
-    """Go through `rows` `(D,)` int64 `config.passes` times in shuffled minibatches. Returns each metric's mean over the steps."""
+    """Go through `rows` `(n,)` int64 `config.passes` times in shuffled minibatches. Returns each metric's mean over the steps.
+
+    `size` `(D,)` says how many terms each decision of the batch contributes to the mean that `loss` returns.
+    """
     steps: list[dict[str, float]] = []
     for _ in range(config.passes):
         for index in rows[torch.randperm(len(rows), generator=generator)].split(config.minibatch):
-            steps.append(gradient_step(optimizer, loss, index.chunk(accumulate), config.grad_clip))
+            steps.append(gradient_step(optimizer, loss, index.chunk(accumulate), config.grad_clip, size))
     logged = {name: [step[name] for step in steps if name in step] for name in dict.fromkeys(name for step in steps for name in step)}
     return {name: sum(values) / len(values) for name, values in logged.items()}
 
 
 def gradient_step(
-    optimizer: torch.optim.Optimizer, loss: Callable[[torch.Tensor], Loss], parts: tuple[torch.Tensor, ...], clip: float
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[[torch.Tensor], Loss],
+    parts: tuple[torch.Tensor, ...],
+    clip: float,
+    size: torch.Tensor,
 ) -> dict[str, float]:
-    """One step on the mean loss of `parts`, weighted by their lengths: backward part by part, then clip the gradient norm.
+    """One step on the mean loss of `parts`, weighted by their `size` `(D,)`: backward part by part, then clip the gradient norm.
 
     Returns the metrics with the loss and the norm before clipping. Raises `NonFiniteError` and leaves the weights alone.
     """
     optimizer.zero_grad(set_to_none=True)
-    count = sum(len(part) for part in parts)
+    sizes = [float(size[part].sum()) for part in parts]
     total: dict[str, float] = {}
-    for part in parts:
+    seen: dict[str, float] = {}
+    for part, terms in zip(parts, sizes, strict=True):
         value, metrics = loss(part)
         if not torch.isfinite(value):
             raise NonFiniteError(f"the loss is {value.item()}; the weights keep their last finite values")
-        share = len(part) / count
+        share = terms / sum(sizes)
         (value * share).backward()
         for name, number in ({"loss": value.item()} | metrics).items():
+            seen[name] = seen.get(name, 0.0) + share
             total[name] = total.get(name, 0.0) + share * number
+    total = {name: number / seen[name] for name, number in total.items()}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
     if not torch.isfinite(norm):

@@ -76,6 +76,7 @@ class _Turn:
     result: ChunkStep
     mask: torch.Tensor
     log_prob: torch.Tensor
+    factor_mask: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,10 @@ def _kept(acting: _Acting, result: ChunkStep, tracks: Sequence[_Track], policy: 
     """What the batch keeps of a turn; the context, which can be large, is not."""
     executed = torch.as_tensor(result.executed)
     mask = (torch.arange(acting.chunk.shape[1]) < executed[:, None])[..., None].expand(acting.chunk.shape)
+    log_prob, factor_mask = torch.zeros(len(executed), 0), torch.zeros(len(executed), 0, dtype=torch.bool)
+    if acting.decision.mode == "stochastic":
+        factors = policy.factors(acting.context, acting.decision, mask.to(acting.decision.device))
+        log_prob, factor_mask = factors.log_prob().cpu(), factors.mask.cpu()
     return _Turn(
         index=np.array([track.index for track in tracks]),
         step=np.array([track.decisions for track in tracks]),
@@ -218,7 +223,8 @@ def _kept(acting: _Acting, result: ChunkStep, tracks: Sequence[_Track], policy: 
         teacher_acts=acting.teacher_acts,
         result=result,
         mask=mask,
-        log_prob=policy.factors(acting.context, acting.decision, mask.to(acting.decision.device)).log_prob().cpu(),
+        log_prob=log_prob,
+        factor_mask=factor_mask,
     )
 
 
@@ -285,6 +291,7 @@ def _assemble(turns: list[_Turn], last_obs: list[Observation], results: list[Epi
         decision=Decision.cat([t.decision for t in turns])[order],
         chunk=chunk,
         log_prob=rows([t.log_prob for t in turns]),
+        factor_mask=rows([t.factor_mask for t in turns]),
         mask=rows([t.mask for t in turns]),
         rollout=first_rollout + episode,
         step=torch.as_tensor(step)[order],

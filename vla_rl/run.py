@@ -15,7 +15,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from policies.interface import UserError, flatten
-from vla_rl.config import Config, dump_yaml, read_yaml
+from vla_rl.config import Config
+from vla_rl.presets import dump_yaml, read_yaml
 from vla_rl.provenance import describe_environment
 
 MIN_FREE_BYTES = 200 * 2**20

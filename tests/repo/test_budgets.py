@@ -46,8 +46,9 @@ def test_presets_are_few_and_short():
 
 @pytest.mark.parametrize("preset", _presets(), ids=lambda path: path.stem)
 def test_preset_loads_and_is_described(preset: Path):
-    from vla_rl.config import Config, ConfigError, load_config
+    from vla_rl.config import Config
     from vla_rl.data.collect import CollectConfig
+    from vla_rl.presets import ConfigError, load_config
 
     refused = []
     for schema in (Config, CollectConfig):

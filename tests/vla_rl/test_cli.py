@@ -14,7 +14,8 @@ from policies.folder import save_policy
 from policies.vla import VlaPolicy
 from tests.policies.helpers import SPEC
 from vla_rl.cli import main
-from vla_rl.config import Config, SimConfig, dump_yaml, load_config
+from vla_rl.config import Config, SimConfig
+from vla_rl.presets import dump_yaml, load_config
 from vla_rl.train import make_env, make_spec
 
 TINY = ["--sim.tasks", "plate-slide", "--sim.num-envs", "1", "--sim.workers", "1"]

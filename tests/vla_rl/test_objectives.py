@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from policies.factors import CategoricalFactors
-from vla_rl.objectives.distill import cross_entropy_loss, kl_loss, log_ratio_reward, reward_to_go
-from vla_rl.objectives.reduce import masked_mean
+from vla_rl.objectives.distill import cross_entropy_loss, kl_loss, log_ratio_reward, reward_to_go, sampled_reward
+from vla_rl.objectives.reduce import decision_weight, masked_mean
 from vla_rl.objectives.surrogate import clipped_surrogate, log_ratio
 
 B, F, V = 2, 3, 7
@@ -31,6 +32,19 @@ def gradient(loss: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
 def test_masked_mean_ignores_masked_values_even_nan() -> None:
     value = torch.tensor([[1.0, 3.0, math.nan]])
     assert masked_mean(value, torch.tensor([[True, True, False]])).item() == 2.0
+
+
+def test_decision_weights_by_hand() -> None:
+    """Three episodes of 1, 2 and 1 decisions with 4, 4 + 2 and 4 factors; the last one does not count."""
+    factors, rollout = torch.tensor([4, 4, 2, 4]), torch.tensor([7, 8, 8, 9])
+    counted = torch.tensor([True, True, True, False])
+    by_factor = decision_weight(factors, rollout, counted, "factor")
+    assert by_factor.tolist() == pytest.approx([1.4, 1.4, 1.4, 0.0])  # 14 factors in all, 10 count
+    by_rollout = decision_weight(factors, rollout, counted, "rollout")
+    assert by_rollout.tolist() == pytest.approx([14 / 2 / 4, 14 / 2 / 6, 14 / 2 / 6, 0.0])
+    value = torch.tensor([1.0, 2.0, 5.0, 100.0])  # of every factor of the decision
+    assert ((value * by_rollout * factors).sum() / 14).item() == pytest.approx((1.0 + (2 * 4 + 5 * 2) / 6) / 2)
+    assert decision_weight(factors, rollout, counted & False, "rollout").sum() == 0
 
 
 def test_masked_mean_refuses_broadcasting_and_empty_masks() -> None:
@@ -153,7 +167,17 @@ def test_tilted_teacher_is_where_the_scaled_reward_is_flat() -> None:
     assert optimum.exp().sum(-1).allclose(torch.ones(B, F, dtype=torch.float64))
 
 
-def test_reward_to_go_is_the_full_gradient_of_a_two_step_chain() -> None:
+@pytest.mark.parametrize(
+    ("credit", "baseline", "level", "full"),
+    [
+        ("to_go", "none", "factor", True),
+        ("to_go", "kl", "factor", True),
+        ("immediate", "none", "factor", False),
+        ("immediate", "kl", "factor", False),
+        ("immediate", "none", "chunk", True),
+    ],
+)
+def test_which_credit_gives_the_full_gradient_of_a_two_step_chain(credit: Any, baseline: Any, level: Any, full: bool) -> None:
     """Brute force over both draws of a chain whose second distribution depends on the first draw."""
     generator = torch.Generator().manual_seed(3)
     first, second, q_first, q_second = (
@@ -167,20 +191,22 @@ def test_reward_to_go_is_the_full_gradient_of_a_two_step_chain() -> None:
 
     leaves = [first.clone().requires_grad_(), second.clone().requires_grad_()]
     exact = torch.autograd.grad(chain_kl(*leaves), leaves)
-    for credit in ("to_go", "immediate"):
-        total = [torch.zeros_like(leaf) for leaf in leaves]
-        for a in range(3):
-            for b in range(3):
-                leaves = [first.clone().requires_grad_(), second.clone().requires_grad_()]
-                log_prob = torch.stack([leaves[0].log_softmax(-1)[a], leaves[1][a].log_softmax(-1)[b]])[None]
-                mask = torch.ones(1, 2, dtype=torch.bool)
-                reward = log_ratio_reward(torch.stack([q1[a], q2[a, b]])[None], log_prob)
-                reward = reward_to_go(reward, mask) if credit == "to_go" else reward
-                loss = 2 * clipped_surrogate(log_ratio(log_prob, log_prob.detach(), mask), reward, mask, clip=0.2)  # sum, not mean
-                weight = log_prob.detach().sum().exp()
-                total = [t + weight * g for t, g in zip(total, torch.autograd.grad(loss, leaves), strict=True)]
-        assert torch.allclose(total[1], exact[1], atol=1e-12)
-        assert torch.allclose(total[0], exact[0], atol=1e-12) == (credit == "to_go")
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    total = [torch.zeros_like(leaf) for leaf in leaves]
+    for a in range(3):
+        for b in range(3):
+            leaves = [first.clone().requires_grad_(), second.clone().requires_grad_()]
+            tokens = torch.tensor([[a, b]])
+            student = factors(torch.stack([leaves[0], leaves[1][a]])[None], tokens, mask)
+            teacher = factors(torch.stack([q_first, q_second[a]])[None], tokens, mask)
+            behaviour = student.log_prob().detach()
+            reward = sampled_reward(student, teacher, behaviour, baseline, credit)
+            ratio = log_ratio(student.log_prob(), behaviour, mask, level)
+            loss = 2 * clipped_surrogate(ratio, reward, mask, clip=0.2)  # sum, not mean
+            weight = behaviour.sum().exp()
+            total = [t + weight * g for t, g in zip(total, torch.autograd.grad(loss, leaves), strict=True)]
+    assert torch.allclose(total[0], exact[0], atol=1e-12) == full
+    assert torch.allclose(total[1], exact[1], atol=1e-12) == (level == "factor" or baseline == "none")
 
 
 def test_ratio_levels_by_hand_with_ragged_factors() -> None:

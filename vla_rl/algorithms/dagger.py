@@ -45,6 +45,7 @@ class Dagger:
             weight = torch.ones(len(index), device=chunk.device)
             return Loss(self.policy.sft_loss(context, chunk[index], whole[index], weight, generator), {})
 
-        metrics = gradient_passes(torch.arange(len(batch)), loss, self.optimizer, self.config, self.accumulate, generator)
+        rows = torch.arange(len(batch))
+        metrics = gradient_passes(rows, loss, self.optimizer, self.config, self.accumulate, generator, torch.ones(len(batch)))
         acted = sum(source == "teacher" for source in batch.source) / len(batch)
         return metrics | {"teacher_acted": acted}

@@ -3,7 +3,7 @@
 Episodes of one initial state form a group; an episode's advantage is its success relative to the group's, the same for
 all its factors. Groups whose episodes all succeed or all fail say nothing and are dropped (counted in the log). The
 teacher's part is added to the advantage (β (log π_T − log π_rollout)) or to the loss (β KL(π ‖ π_T)); it also uses the
-dropped groups, so that without outcome variance dGRPO is OPD, and with β = 0 it is GRPO.
+dropped groups, so that without outcome variance dGRPO is OPD, and as β → 0 it becomes GRPO.
 
     E episodes · D decisions · F factors
 """
@@ -18,17 +18,13 @@ from policies.interface import ChunkPolicy, Policy
 from vla_rl.alarms import factor_metrics, ratio_metrics
 from vla_rl.batch import Batch
 from vla_rl.config import GrpoConfig
-from vla_rl.errors import NoSignalError
 from vla_rl.objectives.advantage import group_advantage
 from vla_rl.objectives.distill import log_ratio_reward
-from vla_rl.objectives.reduce import masked_mean
+from vla_rl.objectives.reduce import decision_weight, masked_mean
 from vla_rl.objectives.surrogate import clipped_surrogate, log_ratio
 from vla_rl.optimize import Loss, adamw, gradient_passes, schedule, set_learning_rate
 from vla_rl.scoring import factors_at, mismatch, score
 from vla_rl.teachers import Teacher
-
-PATIENCE = 5
-"""Updates in a row without a single mixed group, and with failures, after which a run is stopped."""
 
 
 class Grpo:
@@ -41,29 +37,28 @@ class Grpo:
     ) -> None:
         self.policy, self.config, self.teacher, self.reference, self.accumulate = policy, config, teacher, reference, accumulate
         self.optimizer = adamw({config.lr: list(policy.parameters())}, config.weight_decay)
-        self._idle = 0
 
     def update(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
-        """Improve on one rollout batch. Raises `NoSignalError` when there was nothing to learn from for long."""
+        """Improve on one rollout batch. Returns mean metrics over the gradient steps; without a mixed group there are none."""
         set_learning_rate(self.optimizer, schedule(batch.version, self.config.updates, warmup=0))
         rollouts, first = _first_rows(batch.rollout)
-        outcome = batch.success[first].float()
-        advantage, mixed = group_advantage(outcome, batch.group[first], self.config.divide_by_std)
+        advantage, mixed = group_advantage(batch.success[first].float(), batch.group[first], self.config.divide_by_std)
         episode = torch.searchsorted(rollouts, batch.rollout)
         rows = torch.arange(len(batch)) if self.config.distill else mixed[episode].nonzero()[:, 0].cpu()
         metrics = {"zero_variance_groups": 1 - mixed.float().mean().item(), "dropped_decisions": 1 - len(rows) / len(batch)}
-        self._require_signal(bool(mixed.any()), outcome)
         if len(rows) == 0:
             return metrics
         target = self.teacher.factors(batch) if self.teacher else None
         reference = score(self.reference, batch) if self.reference else None
         metrics["log_prob_mismatch"] = mismatch(self.policy, batch, rows[: self.config.minibatch])
 
-        def loss(index: torch.Tensor) -> Loss:
-            per_decision = advantage[episode[index]][:, None]
-            return self._loss(factors_at(self.policy, batch, index), per_decision, target, reference, batch, index)
+        factors, weighted = batch.factor_mask.sum(1), advantage[episode]
+        weighted[rows] *= decision_weight(factors[rows], episode[rows], mixed[episode][rows], self.config.loss_mean)
 
-        return metrics | gradient_passes(rows, loss, self.optimizer, self.config, self.accumulate, generator)
+        def loss(index: torch.Tensor) -> Loss:
+            return self._loss(factors_at(self.policy, batch, index), weighted[index][:, None], target, reference, batch, index)
+
+        return metrics | gradient_passes(rows, loss, self.optimizer, self.config, self.accumulate, generator, factors)
 
     def _loss(
         self,
@@ -89,14 +84,6 @@ class Grpo:
             kl = masked_mean(student.kl(reference[index], "reverse"), student.mask)
             value, metrics = value + config.reference_kl * kl, metrics | {"reference_kl": kl.item()}
         return Loss(value, metrics)
-
-    def _require_signal(self, mixed: bool, outcome: torch.Tensor) -> None:
-        self._idle = 0 if mixed or self.config.distill or outcome.all() else self._idle + 1
-        if self._idle >= PATIENCE:
-            raise NoSignalError(
-                f"no group of the last {PATIENCE} updates had both successes and failures (success {outcome.mean():.0%}): grpo learns"
-                " nothing from equal rewards; start from a better student (opd or more sft), or enlarge algorithm.group"
-            )
 
 
 def _first_rows(rollout: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

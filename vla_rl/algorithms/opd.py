@@ -20,7 +20,7 @@ from policies.interface import ChunkPolicy, Policy
 from vla_rl.alarms import factor_metrics, ratio_metrics
 from vla_rl.batch import Batch
 from vla_rl.config import OpdConfig
-from vla_rl.objectives.distill import cross_entropy_loss, distance_loss, kl_loss, log_ratio_reward, reward_to_go
+from vla_rl.objectives.distill import cross_entropy_loss, distance_loss, kl_loss, sampled_reward
 from vla_rl.objectives.surrogate import clipped_surrogate, log_ratio
 from vla_rl.optimize import Loss, adamw, gradient_passes, schedule, set_learning_rate
 from vla_rl.scoring import factors_at, mismatch, score
@@ -50,24 +50,19 @@ class Opd:
 
         rows = torch.arange(len(batch))
         metrics = {"log_prob_mismatch": mismatch(self.policy, batch, rows[: self.config.minibatch])}
-        return metrics | gradient_passes(rows, loss, self.optimizer, self.config, self.accumulate, generator)
+        return metrics | gradient_passes(rows, loss, self.optimizer, self.config, self.accumulate, generator, batch.factor_mask.sum(1))
 
     def _loss(self, student: Factors, target: Factors | None, batch: Batch, index: torch.Tensor) -> Loss:
         config, behaviour = self.config, batch.log_prob[index]
         metrics = factor_metrics(student.detach(), target, batch.decision[index])
         if target is not None and config.estimator == "exact":
             return Loss(_exact(config.signal, student, target), metrics)
-        advantage = torch.full_like(behaviour, -1.0) if target is None else self._advantage(student.detach(), target, behaviour)
+        advantage = torch.full_like(behaviour, -1.0)
+        if target is not None:
+            advantage = sampled_reward(student, target, behaviour, config.baseline, config.credit)
         ratio = log_ratio(student.log_prob(), behaviour, student.mask, config.ratio)
         metrics |= ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip)
         return Loss(clipped_surrogate(ratio, advantage, student.mask, config.ratio_clip), metrics)
-
-    def _advantage(self, student: Factors, target: Factors, behaviour: torch.Tensor) -> torch.Tensor:
-        """The sampled reward with its baseline and credit, `(B, F)`."""
-        reward = log_ratio_reward(target.log_prob(), behaviour)
-        if self.config.baseline == "kl":  # vOPD, arXiv 2605.07865: the expected reward is −KL
-            reward = reward + student.kl(target, "reverse")
-        return reward_to_go(reward, student.mask) if self.config.credit == "to_go" else reward
 
 
 def _exact(signal: str, student: Factors, target: Factors) -> torch.Tensor:

@@ -16,7 +16,7 @@ from vla_rl.alarms import factor_metrics, ratio_metrics
 from vla_rl.batch import Batch
 from vla_rl.config import PpoConfig
 from vla_rl.objectives.advantage import chunk_reward, generalised_advantage
-from vla_rl.objectives.reduce import masked_mean
+from vla_rl.objectives.reduce import decision_weight, masked_mean
 from vla_rl.objectives.surrogate import clipped_surrogate, log_ratio
 from vla_rl.optimize import Loss, adamw, gradient_passes, schedule, set_learning_rate
 from vla_rl.scoring import SCORING_BATCH, mismatch
@@ -65,13 +65,15 @@ class Ppo:
         metrics = {"value_explained": _explained(value, returns), "advantage_std": advantage.std().item()}
         if config.whiten:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
+        factors = batch.factor_mask.sum(1)
+        advantage = advantage * decision_weight(factors, batch.rollout, factors > 0, config.loss_mean)
 
         def loss(index: torch.Tensor) -> Loss:
             return self._loss(batch, index, advantage[index][:, None], returns[index])
 
         rows = torch.arange(len(batch))
         metrics["log_prob_mismatch"] = mismatch(self.policy, batch, rows[: config.minibatch])
-        return metrics | gradient_passes(rows, loss, self.optimizer, config, self.accumulate, generator)
+        return metrics | gradient_passes(rows, loss, self.optimizer, config, self.accumulate, generator, factors)
 
     def _loss(self, batch: Batch, index: torch.Tensor, advantage: torch.Tensor, returns: torch.Tensor) -> Loss:
         config, behaviour = self.config, batch.log_prob[index]

@@ -49,7 +49,7 @@ class Sft:
             return Loss(self.policy.sft_loss(context, chunk[index], elements[index], weight[index], generator), {})
 
         parts = torch.arange(len(chunk)).chunk(self.accumulate)
-        return gradient_step(self.optimizer, loss, parts, self.config.grad_clip) | {"lr": self.optimizer.param_groups[0]["lr"]}
+        return gradient_step(self.optimizer, loss, parts, self.config.grad_clip, weight) | {"lr": self.optimizer.param_groups[0]["lr"]}
 
 
 def random_shift(image: np.ndarray | torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:

@@ -3,10 +3,13 @@
 Full-distribution losses take `Factors`; the single-sample estimator is a reward that goes through a policy-gradient
 surrogate (`vla_rl.objectives.surrogate`). Source: VLA-OPD, arXiv 2603.26666, eq. 6 and 7. The exact form is the same
 expectation without sampling variance where factors are independent given the observation (parallel tokens, one stochastic
-denoising step); for a chain of factors both drop the gradient through later ones, unless rewards are summed `to_go`.
+denoising step); for a chain of factors both drop the gradient through later ones, unless rewards are summed `to_go` or the
+importance ratio is that of the whole chunk.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 
@@ -33,6 +36,24 @@ def distance_loss(student: GaussianFactors, teacher: GaussianFactors) -> torch.T
 def log_ratio_reward(teacher_log_prob: torch.Tensor, behaviour_log_prob: torch.Tensor) -> torch.Tensor:
     """R = log π_T(a) − log π_rollout(a) per factor, `(B, F)`, detached (eq. 6). Not whitened, no baseline, no reward-to-go."""
     return (teacher_log_prob - behaviour_log_prob).detach()
+
+
+def sampled_reward(
+    student: Factors,
+    teacher: Factors,
+    behaviour_log_prob: torch.Tensor,
+    baseline: Literal["none", "kl"],
+    credit: Literal["immediate", "to_go"],
+) -> torch.Tensor:
+    """The log-ratio reward `(B, F)` with its credit and baseline, detached.
+
+    The baseline of a factor is its own expected reward, −KL(student‖teacher) (vOPD, arXiv 2605.07865). It is added after
+    rewards are summed: a later factor's KL depends on the draw before it and is no baseline for that draw.
+    """
+    reward = log_ratio_reward(teacher.log_prob(), behaviour_log_prob)
+    if credit == "to_go":
+        reward = reward_to_go(reward, student.mask)
+    return reward + student.detach().kl(teacher.detach(), "reverse") if baseline == "kl" else reward
 
 
 def reward_to_go(reward: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
