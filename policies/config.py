@@ -43,6 +43,12 @@ class GaussianHeadConfig(_Settings):
     min_std: Annotated[float, Field(gt=0)] = 0.05
     """Floor of the standard deviation."""
 
+    @model_validator(mode="after")
+    def _starts_above_the_floor(self) -> Self:
+        if self.start_std <= self.min_std:
+            raise ValueError(f"start_std must lie above min_std={self.min_std}, got {self.start_std}")
+        return self
+
     @property
     def supplies(self) -> frozenset[Capability]:
         """What the head offers to objectives."""
@@ -78,7 +84,7 @@ class FlowHeadConfig(_Settings):
         """What the head offers to objectives."""
         if self.noise_level == 0:
             return DETERMINISTIC
-        return GAUSSIAN | TRAINED_ENTROPY if self.noise == "learned" else GAUSSIAN
+        return (GAUSSIAN | TRAINED_ENTROPY) - {"expert"} if self.noise == "learned" else GAUSSIAN
 
 
 class DiffusionHeadConfig(_Settings):

@@ -27,8 +27,8 @@ class GaussianFactors:
     """`(B, F, K, A)` what was drawn."""
     elements: torch.Tensor
     """`(B, K, A)` bool: executed steps and real action dimensions."""
-    gain: torch.Tensor
-    """`(B, F)` |∂mean/∂network output|: how far the mean moves with the network's prediction."""
+    output: torch.Tensor
+    """`(B, F, K, A)` what the network predicted (velocity, noise or mean), from which the mean follows."""
     temperature: float
 
     @property
@@ -58,7 +58,7 @@ class GaussianFactors:
     def distance(self, other: GaussianFactors) -> torch.Tensor:
         """½‖difference of the network outputs‖² per factor: the KL with its step weight taken out. Raises `SpecError` as `kl`."""
         self._require_comparable(other)
-        return 0.5 * self._sum(((self.mean - other.mean) / self.gain[..., None, None]) ** 2)
+        return 0.5 * self._sum((self.output - other.output) ** 2)
 
     def tilted(self, reference: GaussianFactors, scale: float) -> GaussianFactors:
         """∝ reference · (self/reference)^scale: precisions add up to scale/σ² + (1 − scale)/σ_ref².
@@ -73,11 +73,12 @@ class GaussianFactors:
             raise SpecError(
                 f"reward scale {scale} leaves no distribution: the reference's standard deviation is too small; lower the scale"
             )
-        return replace(self, mean=(mine * self.mean + theirs * reference.mean) / precision, std=precision**-0.5)
+        mean, output = ((mine * a + theirs * b) / precision for a, b in ((self.mean, reference.mean), (self.output, reference.output)))
+        return replace(self, mean=mean, std=precision**-0.5, output=output)
 
     def detach(self) -> GaussianFactors:
         """The same factors without gradient."""
-        return replace(self, mean=self.mean.detach(), std=self.std.detach())
+        return replace(self, mean=self.mean.detach(), std=self.std.detach(), output=self.output.detach())
 
     @classmethod
     def cat(cls, parts: Sequence[GaussianFactors]) -> GaussianFactors:

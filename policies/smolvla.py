@@ -11,13 +11,16 @@ B batch · K chunk steps · A action dimensions, padded to SmolVLA's own maximum
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from huggingface_hub import hf_hub_download
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.common.vla_utils import make_att_2d_masks
 from lerobot.policies.factory import make_pre_post_processors
@@ -25,6 +28,7 @@ from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
 from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from lerobot.processor import NormalizerProcessorStep
 from lerobot.utils.constants import ACTION, OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS, OBS_STATE
+from safetensors import safe_open
 from torch import nn
 from transformers.cache_utils import DynamicCache
 
@@ -72,6 +76,7 @@ class SmolVlaPolicy(nn.Module):
         settings = _lerobot_config(config, spec)
         if source:
             self.lerobot = SmolVLAPolicy.from_pretrained(source, config=settings, strict=folder is not None)
+            _require_weights(self.lerobot, source)
         else:
             self.lerobot = SmolVLAPolicy(settings)
         self.preprocessor, self.postprocessor = make_pre_post_processors(
@@ -169,10 +174,12 @@ class SmolVlaPolicy(nn.Module):
         return weighted_mean((self._network(context)(x, time).value - target) ** 2, self._pad(mask), weight)
 
     def save(self, folder: Path) -> None:
-        """Write LeRobot's files: config, weights and processors."""
-        self.lerobot.save_pretrained(folder)
-        self.preprocessor.save_pretrained(folder)
-        self.postprocessor.save_pretrained(folder)
+        """Write LeRobot's files: config, weights and processors. A crash leaves each file old or new."""
+        with TemporaryDirectory(dir=folder, prefix=".part-") as part:
+            for piece in (self.lerobot, self.preprocessor, self.postprocessor):
+                piece.save_pretrained(part)
+            for file in Path(part).iterdir():
+                os.replace(file, folder / file.name)
 
     def _network(self, context: SmolVlaContext) -> Network:
         cache = DynamicCache()  # one for the whole chain: each step cuts it back to the prefix
@@ -226,6 +233,20 @@ def _statistics(spec: PolicySpec) -> dict[str, dict[str, torch.Tensor]]:
     ranges = {OBS_STATE: (spec.of_kind("state")[0].low, spec.of_kind("state")[0].high), ACTION: (spec.action.low, spec.action.high)}
     ends = {key: (torch.tensor(low), torch.tensor(high)) for key, (low, high) in ranges.items()}
     return {key: {"mean": (high + low) / 2, "std": (high - low) / 2} for key, (low, high) in ends.items()}
+
+
+def _require_weights(policy: SmolVLAPolicy, source: str) -> None:
+    """LeRobot only logs weights that a pretrained checkpoint lacks, and leaves them random; here that is an error."""
+    file = Path(source) / "model.safetensors"
+    if not file.is_file():
+        file = Path(hf_hub_download(source, "model.safetensors"))
+    with safe_open(file, "pt") as stored:
+        names = set(stored.keys())
+    weights = policy.state_dict()
+    found = {weights[name].data_ptr() for name in names & weights.keys()}  # of tied weights one is stored
+    missing = [name for name, value in weights.items() if name not in names and value.data_ptr() not in found]
+    if missing:
+        raise SpecError(f"{source} lacks {len(missing)} of the policy's tensors, such as {missing[0]}; check vlm and vlm_layers")
 
 
 def _require_statistics(statistics: dict[str, torch.Tensor], folder: Path | None) -> None:

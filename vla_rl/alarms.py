@@ -42,5 +42,5 @@ def factor_metrics(student: Factors, target: Factors | None, decision: Decision)
 
 
 def alarms(row: dict[str, Any]) -> dict[str, str]:
-    """A sentence for every metric of a log row that is above its limit."""
-    return {name: f"{name} = {row[name]:.3g}: {advice}" for name, (limit, advice) in LIMITS.items() if row.get(name, 0.0) > limit}
+    """A sentence for every metric of a log row that is above its limit, or NaN."""
+    return {name: f"{name} = {row[name]:.3g}: {advice}" for name, (limit, advice) in LIMITS.items() if not row.get(name, 0.0) <= limit}

@@ -44,10 +44,12 @@ def missing(head: HeadConfig, algorithm: AlgorithmConfig) -> list[str]:
     return sorted(algorithm.needs - head.supplies)
 
 
-def require_capabilities(algorithm: AlgorithmConfig, policy: Policy) -> None:
-    """Raise `SpecError` unless the policy's head supplies what the algorithm needs."""
+def require_capabilities(algorithm: AlgorithmConfig, policy: Policy, expert: bool = False) -> None:
+    """Raise `SpecError` unless the policy's head supplies what the algorithm needs, also of a scripted expert as teacher."""
     head = policy.config.head
     lacking = missing(head, algorithm)
+    if expert and not isinstance(algorithm, DaggerConfig) and "expert" not in head.supplies:
+        lacking.append("expert")
     if lacking:
         settings = ", ".join(f"{name} {value}" for name, value in head.model_dump().items())
         raise SpecError(

@@ -24,6 +24,8 @@ def prepare(policy: Policy, config: ComputeConfig) -> Policy:
     policy.to(require_device(config.device))
     policy.autocast = torch.bfloat16 if config.precision == "bf16" else None
     if config.compile:
+        if policy.config.name == "smolvla":
+            raise UserError("compute.compile has no effect on SmolVLA: LeRobot calls its layers past the compiled entry; set it to false")
         policy.trunk.compile(dynamic=True)  # in place: names of weights stay
     return policy
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,11 +170,29 @@ def _do(plan: Plan, run: Run, execute: Execute) -> float:
         "resumed": resumed,
         "result": {} if collects else _read_result(folder / "result.json"),
     }
+    _require_same_result(plan, run, record)
     plan.record(run).parent.mkdir(parents=True, exist_ok=True)
     partial = plan.record(run).with_suffix(".partial")
     partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     partial.replace(plan.record(run))
     return elapsed
+
+
+def _require_same_result(plan: Plan, run: Run, record: dict[str, Any]) -> None:
+    """A recorded run that was done again for its weights must end as recorded, or runs that start from it would not compare."""
+    if not plan.record(run).is_file():
+        return
+    before = json.loads(plan.record(run).read_text())
+    was, now = (r["result"].get("evaluation", {}).get("success") for r in (before, record))
+    if was != now:
+        shutil.rmtree(plan.artefact(run))
+        others = [Run(cell, seed) for cell in plan.grid.cells for seed in plan.grid.seeds_of(cell)]
+        after = [other.name for other in others if run in order(plan.grid, [other]) and plan.record(other).is_file()]
+        raise GridError(
+            f"{run.name} was run again for its weights and reached {now}, its record says {was} (then on {before['machine']}, now on"
+            f" {record['machine']}): rounding differs between processors, and runs that start from it would not compare with recorded"
+            f" ones; to start over here, delete the records of {', '.join(after)} in {plan.record(run).parent}"
+        )
 
 
 def _claim_folder(plan: Plan, run: Run) -> None:

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -17,13 +17,14 @@ from pydantic import Field
 
 from policies.folder import load_policy
 from policies.interface import Observation, Policy, PolicySpec
+from vla_rl.compute import require_device
 from vla_rl.config import Positive, Strict
 
 
 class LatencyConfig(Strict):
     """What to measure."""
 
-    repeats: Positive = 31
+    repeats: Annotated[int, Field(ge=2)] = 31
     """Interleaved repeats."""
     batch: Positive = 1
     """Observations per call; a robot has one."""
@@ -39,6 +40,7 @@ def bench_latency(folders: list[Path], config: LatencyConfig) -> dict[str, float
     A LeRobot policy is measured twice: through our interface, and by LeRobot's processors and `predict_action_chunk`.
     """
     torch.set_num_threads(config.threads)
+    require_device(config.device)
     calls: dict[str, Callable[[], object]] = {}
     for folder in folders:
         policy = load_policy(folder, config.device)
@@ -91,7 +93,9 @@ def _lerobots(policy: Any, obs: Observation) -> Callable[[], object]:
             batch[entry.name] = torch.as_tensor(obs[entry.name]).permute(0, 3, 1, 2).float() / 255
         for entry in spec.of_kind("state"):
             batch[entry.name] = torch.as_tensor(obs[entry.name])
-        return policy.postprocessor(policy.lerobot.predict_action_chunk(policy.preprocessor(batch)))
+        values = policy.preprocessor(batch)
+        batch = {name: value.to(policy.device) if torch.is_tensor(value) else value for name, value in values.items()}
+        return policy.postprocessor(policy.lerobot.predict_action_chunk(batch))
 
     return call
 

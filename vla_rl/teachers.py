@@ -45,7 +45,7 @@ class PolicyTeacher:
 
     @torch.no_grad()
     def chunk(self, obs: Observation, env: VecEnv, env_ids: Sequence[int]) -> torch.Tensor:
-        """The policy's greedy chunks; denoising heads start from the same noise everywhere."""
+        """The policy's greedy chunks; the i-th row of a call always starts from the same noise."""
         generator = torch.Generator().manual_seed(0)
         return self.policy.sample(self.policy.encode(obs), "greedy", 1.0, generator)[0]
 
@@ -81,6 +81,8 @@ def require_same_family(student: Policy, teacher: Policy) -> None:
         SpecError: naming the field that differs.
     """
     student.spec.require_same(teacher.spec, "student and teacher")
+    if student.config.name != teacher.config.name:
+        raise SpecError(f"student and teacher are of different families: {student.config.name} against {teacher.config.name}")
     mine, theirs = (flatten(policy.config.head.model_dump(), "head") for policy in (student, teacher))
     for field in [*mine, *(field for field in theirs if field not in mine)]:
         if mine.get(field) != theirs.get(field):

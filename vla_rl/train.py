@@ -145,7 +145,7 @@ def _described(algorithm: OnPolicyConfig, name: str) -> str:
 
 def build(config: Config, policy: Policy) -> Algorithm:
     """The algorithm of a config on a policy. Raises `SpecError` for a head or a teacher that it cannot work with."""
-    require_capabilities(config.algorithm, policy)
+    require_capabilities(config.algorithm, policy, config.teacher == "expert")
     accumulate, teacher = config.compute.accumulate, _teacher(config, policy)
     match config.algorithm:
         case SftConfig():

@@ -16,8 +16,8 @@ import torch
 
 from policies.factors import Decision
 from policies.gaussian import GaussianFactors
-from policies.heads.draw import randint, randn, require_finite
-from policies.interface import Mode, PolicyError
+from policies.heads.draw import randint, randn, require_finite, require_stochastic
+from policies.interface import Mode
 
 
 class Output(NamedTuple):
@@ -36,8 +36,6 @@ class Transition(NamedTuple):
     """`(B, K, A)`."""
     std: torch.Tensor
     """Broadcast to `(B, K, A)`, positive."""
-    gain: torch.Tensor
-    """`(B,)` |∂mean/∂network output|."""
 
 
 Network = Callable[[torch.Tensor, torch.Tensor], Output]
@@ -94,7 +92,7 @@ def sample_chain(
         output = network(x, process.time(at))
         new = process.deterministic(x, at, output)
         if mode == "stochastic":
-            mean, std, _ = process.transition(x, at, output)
+            mean, std = process.transition(x, at, output)
             drawn = mean + std * temperature**0.5 * randn(x.shape, generator, device)
             new = torch.where((index == step).any(1)[:, None, None], drawn, new)
         chain.append(new)
@@ -109,12 +107,11 @@ def chain_factors(process: Process, network: Network, decision: Decision, elemen
     Raises `PolicyError` for a greedy decision, which drew nothing.
     """
     before, after, index = (decision.values[name] for name in ("before", "after", "index"))
-    if index.shape[1] == 0:
-        raise PolicyError("a greedy decision has no stochastic step to score; sample in mode 'stochastic'")
-    parts = []
+    require_stochastic(decision)
+    parts, outputs = [], []
     for f in range(index.shape[1]):
-        output = network(before[:, f], process.time(index[:, f]))
-        parts.append(process.transition(before[:, f], index[:, f], output))
+        outputs.append(network(before[:, f], process.time(index[:, f])))
+        parts.append(process.transition(before[:, f], index[:, f], outputs[-1]))
     mean, std = (torch.stack([part[i].expand(before[:, 0].shape) for part in parts], 1) for i in (0, 1))
-    gain = torch.stack([part.gain for part in parts], 1)
-    return GaussianFactors(mean, std * decision.temperature**0.5, after, elements, gain, decision.temperature)
+    output = torch.stack([output.value for output in outputs], 1)
+    return GaussianFactors(mean, std * decision.temperature**0.5, after, elements, output, decision.temperature)

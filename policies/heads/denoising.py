@@ -17,10 +17,10 @@ from policies.heads import flow
 from policies.heads.chain import Network, Output, chain_factors, sample_chain
 from policies.heads.denoiser import Denoiser
 from policies.heads.diffusion import DiffusionProcess
-from policies.heads.draw import randint, randn
+from policies.heads.draw import executed_mode, randint, randn
 from policies.heads.flow import FlowProcess
 from policies.heads.reduce import weighted_mean
-from policies.interface import Mode
+from policies.interface import Mode, PolicyError
 
 
 class DenoisingHead(nn.Module):
@@ -36,13 +36,14 @@ class DenoisingHead(nn.Module):
         if isinstance(config, FlowHeadConfig) and config.noise == "learned":
             self.log_std = nn.Linear(width, action_dim)
             nn.init.zeros_(self.log_std.weight)
-            nn.init.constant_(self.log_std.bias, math.log(max(config.noise_level, config.min_std)))
+            nn.init.constant_(self.log_std.bias, math.log(max(config.noise_level - config.min_std, 1e-3)))
 
     def sample(
         self, features: torch.Tensor, mode: Mode, temperature: float, generator: torch.Generator | None
     ) -> tuple[torch.Tensor, Decision]:
         """Denoise normalised chunks `(B, K, A)`. Raises `PolicyError` for NaN."""
         noise = randn((len(features), *self.shape), generator, features.device)
+        mode = executed_mode(mode, self.config)
         return sample_chain(self.process, self._network(features), noise, mode, self.config.stochastic, temperature, generator)
 
     def factors(self, features: torch.Tensor, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
@@ -50,13 +51,18 @@ class DenoisingHead(nn.Module):
         return chain_factors(self.process, self._network(features), decision, mask)
 
     def implied_factors(self, mean: torch.Tensor, std: float, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
-        """Transitions of the exact denoiser of chunks N(mean, std²); `mean` `(B, K, A)` normalised."""
+        """Transitions of the exact denoiser of chunks N(mean, std²); `mean` `(B, K, A)` normalised.
+
+        Raises:
+            PolicyError: learned noise, about which the expert's chunk says nothing.
+        """
+        if self.log_std is not None:
+            raise PolicyError("a chunk does not imply a learned noise level")
         index = decision.values["index"]
         step = iter(range(index.shape[1]))
 
         def exact(x: torch.Tensor, time: torch.Tensor) -> Output:
-            floor = mean.new_tensor(self.config.min_std) if self.log_std is not None else None
-            return Output(self.process.implied(x, index[:, next(step)], mean, std), floor)
+            return Output(self.process.implied(x, index[:, next(step)], mean, std))
 
         return chain_factors(self.process, exact, decision, mask)
 
@@ -76,5 +82,5 @@ class DenoisingHead(nn.Module):
     def _network(self, features: torch.Tensor) -> Network:
         std = None
         if self.log_std is not None:
-            std = self.log_std(features).exp().clamp_min(self.config.min_std)
+            std = self.config.min_std + self.log_std(features).exp()
         return lambda x, time: Output(self.denoiser(features, x, time), std)

@@ -48,7 +48,7 @@ class DiffusionProcess:
         return then.sqrt() * self._clean(x, now, output.value) + (1 - then).sqrt() * output.value
 
     def transition(self, x: torch.Tensor, index: torch.Tensor, output: Output) -> Transition:
-        """Mean, standard deviation and gain (where x̂0 is not clamped) of the stochastic step."""
+        """Mean and standard deviation of the stochastic step."""
         now, then = self._alphas(index, x)
         clean = self._clean(x, now, output.value)
         eta = 1.0 if self.config.sampler == "ddpm" else self.config.eta
@@ -58,8 +58,7 @@ class DiffusionProcess:
             mean = (then.sqrt() * (1 - now / then) * clean + (now / then).sqrt() * (1 - then) * x) / (1 - now)
         else:
             mean = then.sqrt() * clean + to_noise * output.value
-        gain = (to_noise - then.sqrt() * ((1 - now) / now).sqrt()).abs()
-        return Transition(mean, variance.sqrt().clamp_min(self.config.min_std), gain[:, 0, 0])
+        return Transition(mean, variance.sqrt().clamp_min(self.config.min_std))
 
     def implied(self, x: torch.Tensor, index: torch.Tensor, mean: torch.Tensor, std: float) -> torch.Tensor:
         """E[ε | x] for chunks N(mean, std²): x_t is Gaussian with variance ᾱ std² + 1 − ᾱ."""
@@ -94,4 +93,6 @@ class DiffusionProcess:
 
     @staticmethod
     def _clean(x: torch.Tensor, alpha: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        return ((x - (1 - alpha).sqrt() * noise) / alpha.sqrt()).clamp(-1, 1)
+        """x̂0, clamped. The gradient passes as if it were not: the clamp's own would have the wrong sign, or vanish."""
+        clean = (x - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+        return clean.detach().clamp(-1, 1) + (clean - clean.detach())

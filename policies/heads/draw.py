@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from policies.interface import PolicyError
+from policies.config import HeadConfig
+from policies.factors import Decision
+from policies.interface import Mode, PolicyError
 
 
 def randn(shape: torch.Size | tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
@@ -20,6 +22,17 @@ def randint(high: int, shape: tuple[int, ...], generator: torch.Generator | None
 def categorical(probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     """One index per row of `(B, F, V)` probabilities: `(B, F)` int64."""
     return torch.multinomial(probs.flatten(0, 1).cpu(), 1, generator=generator).reshape(probs.shape[:2]).to(probs.device)
+
+
+def executed_mode(mode: Mode, config: HeadConfig) -> Mode:
+    """Greedy for a head that was given no noise, whatever is asked for: it has nothing to draw and no likelihood."""
+    return mode if "log_prob" in config.supplies else "greedy"
+
+
+def require_stochastic(decision: Decision) -> None:
+    """Raise `PolicyError` for a greedy decision: nothing was drawn that could be scored."""
+    if decision.mode == "greedy":
+        raise PolicyError("a greedy decision has nothing to score; sample in mode 'stochastic', from a head with noise")
 
 
 def require_finite(value: torch.Tensor) -> None:

@@ -44,11 +44,11 @@ class FlowProcess:
         return x + (-1 / self.steps) * output.value
 
     def transition(self, x: torch.Tensor, index: torch.Tensor, output: Output) -> Transition:
-        """Mean, standard deviation and gain of the stochastic step."""
+        """Mean and standard deviation of the stochastic step."""
         tau, delta, level = self.time(index)[:, None, None], 1 / self.steps, self.config.noise_level
         if self.config.noise == "learned":
             assert output.std is not None
-            return Transition(x - delta * output.value, output.std, torch.full_like(tau[:, 0, 0], delta))
+            return Transition(x - delta * output.value, output.std)
         if self.config.noise == "cps":
             to_noise, std = (tau - delta) * math.cos(math.pi * level / 2), (tau - delta) * math.sin(math.pi * level / 2)
         else:
@@ -56,8 +56,7 @@ class FlowProcess:
             to_noise, std = tau - delta - sigma**2 * delta / (2 * tau), sigma * delta**0.5
         to_chunk = 1 - tau + delta
         mean = to_chunk * (x - tau * output.value) + to_noise * (x + (1 - tau) * output.value)
-        gain = (to_noise * (1 - tau) - to_chunk * tau).abs()
-        return Transition(mean, std.clamp_min(self.config.min_std), gain[:, 0, 0])
+        return Transition(mean, std.clamp_min(self.config.min_std))
 
     def implied(self, x: torch.Tensor, index: torch.Tensor, mean: torch.Tensor, std: float) -> torch.Tensor:
         """E[noise − chunk | x] for chunks N(mean, std²): x_τ is Gaussian with variance (1−τ)² std² + τ²."""

@@ -26,12 +26,12 @@ class GaussianHead(nn.Module):
         super().__init__()
         self.config = config
         self.mean = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, action_dim))
-        self.log_std = nn.Parameter(torch.full((action_dim,), math.log(config.start_std)))
+        self.log_std = nn.Parameter(torch.full((action_dim,), math.log(config.start_std - config.min_std)))
 
     @property
     def std(self) -> torch.Tensor:
-        """`(A,)` in normalised action units."""
-        return self.log_std.exp().clamp_min(self.config.min_std)
+        """`(A,)` in normalised action units, above the floor, so that it never stops learning."""
+        return self.config.min_std + self.log_std.exp()
 
     def sample(
         self, features: torch.Tensor, mode: Mode, temperature: float, generator: torch.Generator | None
@@ -60,5 +60,4 @@ class GaussianHead(nn.Module):
 
 def _factors(mean: torch.Tensor, std: torch.Tensor, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
     scale = (std * decision.temperature**0.5).expand(mean.shape)
-    gain = torch.ones(len(mean), 1, dtype=mean.dtype, device=mean.device)
-    return GaussianFactors(mean[:, None], scale[:, None], decision.values["chunk"][:, None], mask, gain, decision.temperature)
+    return GaussianFactors(mean[:, None], scale[:, None], decision.values["chunk"][:, None], mask, mean[:, None], decision.temperature)

@@ -19,7 +19,7 @@ from policies.config import MeanFlowHeadConfig
 from policies.factors import Decision
 from policies.gaussian import GaussianFactors
 from policies.heads.denoiser import Denoiser
-from policies.heads.draw import randn, require_finite
+from policies.heads.draw import executed_mode, randn, require_finite, require_stochastic
 from policies.heads.reduce import weighted_mean
 from policies.interface import Mode
 
@@ -40,12 +40,14 @@ class MeanFlowHead(nn.Module):
         noise = randn((len(features), *self.shape), generator, features.device)
         chunk = self._mean(features, noise)
         require_finite(chunk)
+        mode = executed_mode(mode, self.config)
         if mode == "stochastic":
             chunk = chunk + self.config.exploration_std * temperature**0.5 * randn(chunk.shape, generator, chunk.device)
         return chunk, Decision({"noise": noise, "chunk": chunk}, mode, temperature)
 
     def factors(self, features: torch.Tensor, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
-        """The chunk's Gaussian given the decision's initial noise; `mask` `(B, K, A)`."""
+        """The chunk's Gaussian given the decision's initial noise; `mask` `(B, K, A)`. Raises `PolicyError` for a greedy decision."""
+        require_stochastic(decision)
         return self._factors(self._mean(features, decision.values["noise"]), decision, mask)
 
     def implied_factors(self, mean: torch.Tensor, std: float, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
@@ -77,8 +79,7 @@ class MeanFlowHead(nn.Module):
 
     def _factors(self, mean: torch.Tensor, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
         std = torch.full_like(mean, self.config.exploration_std * decision.temperature**0.5)
-        gain = torch.ones(len(mean), 1, dtype=mean.dtype, device=mean.device)
-        return GaussianFactors(mean[:, None], std[:, None], decision.values["chunk"][:, None], mask, gain, decision.temperature)
+        return GaussianFactors(mean[:, None], std[:, None], decision.values["chunk"][:, None], mask, mean[:, None], decision.temperature)
 
     def _times(self, batch: int, generator: torch.Generator | None, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Times `(B,)` r ≤ t: two draws of sigmoid(N(−0.4, 1)), sorted; a share of the pairs has r = t."""

@@ -77,7 +77,7 @@ def test_diffusion_steps_are_those_of_diffusers(sampler: str, eta: float, schedu
     x, predicted, drawn = torch.randn(3, 5, 4, 2, generator=generator)
     for step, timestep in enumerate(theirs.timesteps):
         index = torch.full((5,), step)
-        mean, std, _ = process.transition(x, index, Output(predicted))
+        mean, std = process.transition(x, index, Output(predicted))
         if sampler == "ddim":
             expected = theirs.step(predicted, timestep, x, eta=eta, variance_noise=drawn).prev_sample
             assert torch.allclose(mean + std * drawn, expected, atol=1e-5)
@@ -98,6 +98,26 @@ def test_the_last_step_has_a_floor_where_its_schedule_has_no_noise(process: Proc
     stds = [process.transition(x, torch.tensor([step]), Output(x)).std.item() for step in range(process.steps)]
     assert stds[-1] == pytest.approx(0.03)
     assert stds[0] > 0.3
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("step", [4, 9])
+def test_a_student_outside_the_action_range_is_pulled_back_to_the_teacher(sampler: str, step: int) -> None:
+    """x̂0 is clamped to ±1; descent on the KL from x̂0 = 1.2 to a teacher at −0.5 must not stop or go the other way."""
+    process = DiffusionProcess(DiffusionHeadConfig.model_validate({"sampler": sampler}))
+    x, index = torch.full((1, 1, 1), 0.4), torch.tensor([step])
+    now = process._alphas(index, x)[0]
+
+    def noise_of(clean: float) -> torch.Tensor:
+        return (x - now.sqrt() * clean) / (1 - now).sqrt()
+
+    decision = Decision({"before": x[:, None], "after": x[:, None], "index": index[:, None]}, "stochastic", 1.0)
+    elements = torch.ones(1, 1, 1, dtype=torch.bool)
+    student = noise_of(1.2).requires_grad_()
+    teacher = chain_factors(process, lambda x, t: Output(noise_of(-0.5)), decision, elements)
+    kl = chain_factors(process, lambda x, t: Output(student), decision, elements).kl(teacher, "reverse").sum()
+    towards = (noise_of(-0.5) - noise_of(1.2)).sign()
+    assert torch.equal(torch.autograd.grad(kl, student)[0].sign(), -towards)
 
 
 def test_flow_sde_kl_is_a_weighted_velocity_distance() -> None:
@@ -163,7 +183,7 @@ def test_scoring_finds_the_noise_that_was_drawn_at_the_temperature() -> None:
 def test_greedy_decisions_cannot_be_scored_and_nan_is_refused() -> None:
     process = flow(4)
     _, decision = draw(process, 3, mode="greedy")
-    with pytest.raises(PolicyError, match="greedy decision has no stochastic step"):
+    with pytest.raises(PolicyError, match="greedy decision has nothing to score"):
         chain_factors(process, exact(process), decision, torch.ones(3, 1, 1, dtype=torch.bool))
     with pytest.raises(PolicyError, match="NaN"):
         sample_chain(process, lambda x, t: Output(x * math.nan), torch.zeros(1, 1, 1), "greedy", "all", 1.0, None)

@@ -20,7 +20,7 @@ def factors(mean: list[float], std: float, value: list[float], counted: list[boo
         torch.full(shape, std),
         torch.tensor(value).reshape(shape),
         torch.tensor(counted).reshape(1, -1, 1),
-        torch.tensor([[2.0]]),
+        2 * torch.tensor(mean).reshape(shape),
         temperature,
     )
 
@@ -47,9 +47,9 @@ def test_kl_with_equal_and_unequal_standard_deviations() -> None:
     assert (P.kl(wide, "reverse").item(), P.kl(wide, "forward").item()) == pytest.approx((reverse, forward))
 
 
-def test_distance_takes_the_gain_out() -> None:
+def test_distance_is_that_of_the_network_outputs() -> None:
     other = factors([1.0, 1.0, 0.0], 0.5, [0.5, 1.0, 9.0], [True, True, False])
-    assert P.distance(other).item() == pytest.approx(0.5 * (1 / 2.0) ** 2)
+    assert P.distance(other).item() == pytest.approx(0.5 * 2.0**2)
 
 
 def test_cross_entropy_is_at_the_other_ones_mean() -> None:

@@ -101,15 +101,54 @@ def test_sft_learns_one_batch(name: str) -> None:
 @each_head
 def test_the_expert_implies_factors_that_pull_towards_its_chunk(head: HeadConfig) -> None:
     policy = make(head)
-    context = policy.encode(observations(6))
-    _, decision = policy.sample(context, "stochastic", 1.0, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        _, decision = policy.sample(policy.encode(observations(6)), "stochastic", 1.0, torch.Generator().manual_seed(0))
+    if "expert" not in head.supplies:
+        with pytest.raises(PolicyError, match="does not imply a learned noise level"):
+            policy.implied_factors(torch.zeros(6, 4, 2), 0.2, decision, MASK)
+        return
     near, far = (policy.implied_factors(torch.full((6, 4, 2), value), 0.2, decision, MASK) for value in (0.05, 0.06))
     assert near.kl(near, "reverse").abs().max() < 1e-6
     assert (near.kl(far, "reverse").sum() > 0) and torch.isfinite(near.log_prob()).all()
-    gradient = torch.autograd.grad(
-        policy.factors(context, decision, MASK).kl(near, "reverse").sum(), list(policy.head.parameters()), allow_unused=True
-    )
-    assert any(g is not None and g.abs().sum() > 0 for g in gradient)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=1e-3)
+    kls = []
+    for _ in range(30):
+        kls.append(policy.factors(policy.encode(observations(6)), decision, MASK).kl(near, "reverse").sum())
+        optimizer.zero_grad()
+        kls[-1].backward()
+        optimizer.step()
+    assert kls[-1] < 0.7 * kls[0]
+
+
+@pytest.mark.parametrize(
+    "head", [FlowHeadConfig(noise_level=0), FlowHeadConfig(noise="learned", noise_level=0), DiffusionHeadConfig(eta=0),
+             MeanFlowHeadConfig(exploration_std=0)], ids=str
+)  # fmt: skip
+def test_a_head_without_noise_acts_greedily_and_has_no_likelihood(head: HeadConfig) -> None:
+    policy = make(head)
+    context = policy.encode(observations(6))
+    drawn, decision = policy.sample(context, "stochastic", 1.0, torch.Generator().manual_seed(0))
+    greedy, _ = policy.sample(context, "greedy", 1.0, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, greedy) and decision.mode == "greedy"
+    with pytest.raises(PolicyError, match="nothing to score"):
+        policy.factors(context, decision, MASK)
+
+
+@pytest.mark.parametrize("head", [GaussianHeadConfig(min_std=0.05), FlowHeadConfig(noise="learned", stochastic="all")], ids=str)
+def test_a_standard_deviation_at_its_floor_can_grow_again(head: HeadConfig) -> None:
+    policy = make(head)
+    with torch.no_grad():
+        low = policy.head.log_std if isinstance(head, GaussianHeadConfig) else policy.head.log_std.bias
+        low.fill_(-8.0)
+    _, decision = policy.sample(policy.encode(observations(6)), "stochastic", 1.0, torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam([low], lr=0.1)
+    entropies = []
+    for _ in range(80):
+        entropies.append(policy.factors(policy.encode(observations(6)), decision, MASK).entropy().mean())
+        optimizer.zero_grad()
+        (-entropies[-1]).backward()
+        optimizer.step()
+    assert entropies[-1] > entropies[0] + 5
 
 
 @each_head
@@ -137,7 +176,8 @@ def test_nothing_is_left_on_the_cpu(head: HeadConfig, monkeypatch: pytest.Monkey
         factors = policy.factors(context, decision, mask)
         for result in (chunk, factors.log_prob(), factors.entropy(), factors.kl(factors.detach(), "reverse"), policy.pooled(context)):
             assert result.device.type == "cuda"
-        assert policy.implied_factors(chunk.detach(), 0.1, decision, mask).log_prob().device.type == "cuda"
+        if "expert" in head.supplies:
+            assert policy.implied_factors(chunk.detach(), 0.1, decision, mask).log_prob().device.type == "cuda"
         assert policy.sft_loss(context, chunk.detach(), mask, torch.ones(6, device="cuda"), torch.Generator()).device.type == "cuda"
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -113,6 +114,22 @@ def test_finished_cells_without_their_files_run_again_only_where_needed(lab):
     assert lab.run() == []
     lab.record("opd-s1").unlink()
     assert lab.run() == ["demos-s0", "teacher-s7", "student-s1", "opd-s1"]
+
+
+def test_a_run_that_ends_differently_when_done_again_is_not_mixed_with_recorded_ones(lab):
+    lab.run()
+    shutil.rmtree(lab.runs)
+    lab.record("opd-s1").unlink()
+    lab.result = json.dumps(RESULT | {"evaluation": {"success": 0.6}})
+    for _ in range(2):  # also when asked again
+        with pytest.raises(
+            GridError, match=r"teacher-s7 .* reached 0.6, its record says 0.5 .* delete the records of teacher-s7, opd-s0 in"
+        ):
+            lab.run()
+    assert json.loads(lab.record("teacher-s7").read_text())["result"]["evaluation"]["success"] == 0.5
+    for name in ("teacher-s7", "opd-s0", "student-s0", "student-s1"):
+        lab.record(name).unlink()
+    assert lab.run() == ["teacher-s7", "student-s0", "student-s1", "opd-s0", "opd-s1"]
 
 
 def test_a_failing_run_stops_the_grid_and_is_resumed(lab):

@@ -170,14 +170,15 @@ def test_ppo_learns_values_and_resumes_exactly(tmp_path: Path) -> None:
 
 
 def test_ppo_value_head_explains_the_return() -> None:
-    algorithm = Ppo(counting_policy(), PPO.model_copy(update={"updates": 100, "passes": 4, "lr": 1e-6}))
-    episodes = [Episode("count", 9)] * 8  # success at step 9: the return depends on the count alone
-    for update in range(12):
+    settings = {"updates": 100, "passes": 4, "lr": 1e-6, "value_lr": 1e-2, "discount": 0.7, "gae_lambda": 1.0}
+    algorithm = Ppo(counting_policy(), PPO.model_copy(update=settings))
+    episodes = [Episode("count", 9)] * 8  # success at step 9: the return depends on the count alone, 0.06 at 0 to 0.49 at 6
+    for update in range(37):
         batch, _ = run_episodes(algorithm.policy, CountingEnv(4), episodes, mode="stochastic", seed=update, keep=True)
         assert batch is not None
         row = algorithm.update(batch, torch.Generator().manual_seed(update))
     assert row["log_prob_mismatch"] < 1e-4
-    assert abs(row["value_loss"]) < 0.01
+    assert row["value_explained"] > 0.8
 
 
 def test_dagger_mixture_lets_the_teacher_act_decision_by_decision() -> None:
