@@ -145,7 +145,7 @@ def bench(args: list[str]) -> None:
             raise ConfigError("vla-rl bench latency needs at least one policy folder")
         bench_latency(known.paths, load_config(LatencyConfig, None, flags, "vla-rl bench latency POLICY..."))
         return
-    from sim.metaworld.process import software_gl
+    from sim.workers.process import software_gl
 
     os.environ.setdefault("MUJOCO_GL", software_gl())  # before MuJoCo is imported in this process
     from vla_rl.bench import BenchConfig, bench_rollout

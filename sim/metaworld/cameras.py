@@ -1,22 +1,8 @@
-"""Camera presets of the Meta-World table, all upright."""
+"""Camera presets of the Meta-World table, all upright; x points right, y away from the robot, z up."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A fixed camera that looks at a point of the world frame (x right, y away from the robot, z up)."""
-
-    lookat_m: tuple[float, float, float]
-    distance_m: float
-    azimuth_deg: float
-    """Direction of view about the vertical: 0 looks along +x, 90 along +y."""
-    elevation_deg: float
-    """Negative looks down."""
-    fovy_deg: float
-
+from sim.camera import Camera
 
 CAMERAS: dict[str, Camera] = {
     "corner2": Camera((0.0, 0.675, 0.185), 1.6, 138.0, -38.0, 27.0),

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-
-from policies.interface import ActionSpec, Entry, Observation
+from policies.interface import ActionSpec, Entry
 from sim.metaworld.cameras import CAMERAS
 from sim.metaworld.instructions import Paraphrases
-from sim.metaworld.process import WorkerProcess
 from sim.metaworld.state import Settings, Slot, entry_names
 from sim.metaworld.tasks import TASKS
-from sim.vec_env import ChunkStep, Demonstration, EnvSpec, Render, SimulationError
+from sim.vec_env import EnvSpec
+from sim.workers.process import WorkerProcess
+from sim.workers.vec_env import WorkerVecEnv, check_name, require_positive
 
 STATE_NAMES = ("hand_x [m]", "hand_y [m]", "hand_z [m]", "gripper_opening")
 STATE_LOW, STATE_HIGH = (-0.525, 0.348, -0.0525, 0.0), (0.525, 1.025, 0.7, 1.0)
 """The library's hand workspace in the world frame; gripper opening from closed (0) to open (1)."""
 ACTION_NAMES = ("dx", "dy", "dz", "gripper")
-
-Arrays = dict[str, np.ndarray]
-
-
-def check_name(kind: str, given: str, allowed: Sequence[str]) -> None:
-    """Raise `SimulationError` naming close matches unless `given` is allowed."""
-    if given not in allowed:
-        close = get_close_matches(given, allowed, n=3)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise SimulationError(f"unknown {kind} '{given}'; {hint}allowed: {', '.join(allowed)}")
 
 
 def make_spec(camera: str, image_px: int) -> EnvSpec:
@@ -43,23 +29,8 @@ def make_spec(camera: str, image_px: int) -> EnvSpec:
     return EnvSpec(embodiment="metaworld-sawyer", entries=(image, state, text), action=action, control_hz=80.0)
 
 
-@dataclass(frozen=True)
-class Pending[T]:
-    """A call under way in the workers."""
-
-    _wait: Callable[[], T]
-
-    def result(self) -> T:
-        """Wait for the outcome. Raises `SimulationError` if a worker failed."""
-        return self._wait()
-
-
-class MetaworldVecEnv:
-    """N Meta-World environments; environment i lives in worker i modulo `workers`.
-
-    An environment has at most one chunk under way. Episodes end at the first success or at the horizon,
-    and are never reset by themselves.
-    """
+class MetaworldVecEnv(WorkerVecEnv):
+    """N Meta-World environments. `privileged` is the library's own observation `(n, 39)`: two frames of hand and objects, and the goal."""
 
     def __init__(
         self,
@@ -86,155 +57,7 @@ class MetaworldVecEnv:
             check_name("Meta-World task", task, TASKS)
         check_name("camera", camera, tuple(CAMERAS))
         check_name("set of paraphrases", paraphrases, ("train", "held_out"))
-        for name, value in (("num_envs", num_envs), ("workers", workers), ("image_px", image_px), ("horizon", horizon)):
-            if value < 1:
-                raise SimulationError(f"{name} must be at least 1, got {value}")
-        self.spec = make_spec(camera, image_px)
-        self.num_envs = num_envs
-        self.tasks = tuple(tasks)
-        self._names = entry_names(camera)
+        require_positive(num_envs=num_envs, workers=workers, image_px=image_px, horizon=horizon)
         settings = Settings(image_px, camera, horizon, paraphrases)
-        self._workers = [WorkerProcess(settings) for _ in range(min(workers, num_envs))]
-
-    def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
-        """`submit_reset(...).result()`."""
-        return self.submit_reset(env_ids, seeds, tasks).result()
-
-    def submit_reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Pending[Observation]:
-        """Start episodes. The initial state and the instruction depend on (task, seed) alone. The result is `(n, ...)`."""
-        for task in tasks:
-            check_name("task", task, self.tasks)
-        if not len(env_ids) == len(seeds) == len(tasks):
-            raise SimulationError(f"reset needs one seed and one task per environment, got {len(env_ids)}, {len(seeds)}, {len(tasks)}")
-        if min(seeds, default=0) < 0:
-            raise SimulationError(f"seeds must not be negative, got {min(seeds)}")
-        wait = self._submit("reset", env_ids, [int(seed) for seed in seeds], list(tasks))
-        return Pending(lambda: self._observation(wait()))
-
-    def submit_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> Pending[ChunkStep]:
-        """Start executing `actions` `(n, K, A)`; different environments may have chunks under way at once.
-
-        Actions are clipped to the action range. An environment whose episode has ended must be reset first.
-        """
-        actions = np.asarray(actions, np.float32)
-        if actions.ndim != 3 or actions.shape[0] != len(env_ids) or actions.shape[1] < 1 or actions.shape[2] != len(ACTION_NAMES):
-            raise SimulationError(f"actions must have shape (n={len(env_ids)}, K>=1, A={len(ACTION_NAMES)}), got {actions.shape}")
-        if not np.isfinite(actions).all():
-            bad = [env for env, chunk in zip(env_ids, actions, strict=True) if not np.isfinite(chunk).all()]
-            raise SimulationError(f"actions for environments {bad} hold NaN or infinite values")
-        check_name("render mode", render, ("last", "all", "none"))
-        wait = self._submit("chunk", env_ids, np.clip(actions, -1.0, 1.0), constants=(render,))
-        return Pending(lambda: self._chunk_step(wait()))
-
-    def step_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> ChunkStep:
-        """`submit_chunk(...).result()`."""
-        return self.submit_chunk(actions, env_ids, render).result()
-
-    def snapshot(self, env_ids: Sequence[int]) -> list[Any]:
-        """Full simulator state of each environment, to be passed to `restore` of the same or another environment id."""
-        return self._call("snapshot", env_ids)["slot"].tolist()
-
-    def restore(self, env_ids: Sequence[int], snapshots: Sequence[Any]) -> Observation:
-        """Put environments back into snapshots; stepping on is then bit-identical. Returns the observation."""
-        if len(snapshots) != len(env_ids):
-            raise SimulationError(f"restore needs one snapshot per environment, got {len(snapshots)} for {len(env_ids)}")
-        for given in snapshots:
-            if not isinstance(given, Slot):
-                raise SimulationError(f"restore takes what snapshot returned, got {type(given).__name__}")
-        return self._observation(self._call("restore", env_ids, list(snapshots)))
-
-    def expert_chunk(self, env_ids: Sequence[int], length: int) -> np.ndarray:
-        """The scripted expert rolled `length` steps from each state and restored: `(n, length, A)` float32, clipped.
-
-        If the expert solves the task early, its last action is repeated.
-        """
-        return self._call("expert", env_ids, constants=(length,))["action"]
-
-    def privileged(self, env_ids: Sequence[int]) -> np.ndarray:
-        """`(n, 39)` float32: Meta-World's own observation, two frames of hand and objects, and the goal."""
-        return self._call("privileged", env_ids)["obs"]
-
-    def submit_demonstrations(self, env_ids: Sequence[int], noise_std: float, render: bool = True) -> list[Pending[Demonstration]]:
-        """Start the scripted expert in each environment, from its present state to the end of its episode.
-
-        Args:
-            env_ids: environments that were just reset. They have ended afterwards.
-            noise_std: standard deviation of Gaussian noise on executed actions, drawn from the seed; 0 for none.
-            render: keep an image per control step.
-
-        Returns:
-            One pending demonstration per environment; the workers run through them side by side.
-        """
-        if not noise_std >= 0:
-            raise SimulationError(f"noise_std must be at least 0, got {noise_std}")
-        waits = [self._submit("demonstrate", [env], constants=(noise_std, render)) for env in env_ids]
-        return [Pending(lambda wait=wait: wait()["demonstration"][0]) for wait in waits]
-
-    def demonstrate(self, env_ids: Sequence[int], noise_std: float, render: bool = True) -> list[Demonstration]:
-        """`submit_demonstrations(...)` and wait for all."""
-        return [pending.result() for pending in self.submit_demonstrations(env_ids, noise_std, render)]
-
-    def close(self) -> None:
-        """Stop workers and free rendering contexts. Safe to call twice."""
-        for worker in self._workers:
-            worker.close()
-
-    def __enter__(self) -> MetaworldVecEnv:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _call(self, method: str, env_ids: Sequence[int], *per_env: np.ndarray | list[Any], constants: tuple[Any, ...] = ()) -> Arrays:
-        return self._submit(method, env_ids, *per_env, constants=constants)()
-
-    def _submit(
-        self, method: str, env_ids: Sequence[int], *per_env: np.ndarray | list[Any], constants: tuple[Any, ...] = ()
-    ) -> Callable[[], Arrays]:
-        """Send a request to every worker concerned; the returned function waits and puts rows in the order of `env_ids`.
-
-        Args:
-            method: method of `Worker`.
-            env_ids: n environments.
-            per_env: arguments with one item per environment.
-            constants: arguments that are the same for all.
-        """
-        self._check_ids(env_ids)
-        count = len(self._workers)
-        rows_of = {w: [row for row, env in enumerate(env_ids) if env % count == w] for w in range(count)}
-        futures = []
-        for w, rows in rows_of.items():
-            if rows:
-                ids = [int(env_ids[row]) for row in rows]
-                futures.append(self._workers[w].request(method, ids, *(_take(items, rows) for items in per_env), *constants))
-        order = np.argsort([row for rows in rows_of.values() for row in rows])
-
-        def wait() -> Arrays:
-            parts = [future.result() for future in futures]
-            return {key: np.concatenate([part[key] for part in parts])[order] for key in parts[0]}
-
-        return wait
-
-    def _check_ids(self, env_ids: Sequence[int]) -> None:
-        if len(env_ids) == 0 or len(set(env_ids)) < len(env_ids) or not all(0 <= env < self.num_envs for env in env_ids):
-            raise SimulationError(f"env_ids must be distinct and within 0..{self.num_envs - 1}, at least one, got {list(env_ids)}")
-
-    def _observation(self, arrays: Arrays) -> Observation:
-        return {name: arrays[key] for key, name in self._names.items()}
-
-    def _chunk_step(self, arrays: Arrays) -> ChunkStep:
-        every = {key: arrays[f"frames.{key}"] for key in self._names if f"frames.{key}" in arrays}
-        longest = int(arrays["executed"].max()) if every else 0
-        return ChunkStep(
-            obs=self._observation(arrays),
-            reward=arrays["reward"],
-            success=arrays["success"],
-            terminated=arrays["terminated"],
-            truncated=arrays["truncated"],
-            executed=arrays["executed"],
-            frames=tuple({self._names[key]: value[:, k] for key, value in every.items()} for k in range(longest)),
-        )
-
-
-def _take(items: np.ndarray | list[Any], rows: list[int]) -> np.ndarray | list[Any]:
-    return items[rows] if isinstance(items, np.ndarray) else [items[row] for row in rows]
+        processes = [WorkerProcess("sim.metaworld.worker", settings) for _ in range(min(workers, num_envs))]
+        super().__init__(make_spec(camera, image_px), tasks, num_envs, processes, entry_names(camera), Slot)

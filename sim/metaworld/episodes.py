@@ -9,10 +9,10 @@ import numpy as np
 
 from sim.metaworld.cameras import CAMERAS
 from sim.metaworld.instructions import draw
-from sim.metaworld.render import RenderContext, Renderer
 from sim.metaworld.scene import Scene
 from sim.metaworld.state import Settings, Slot, entry_names
 from sim.metaworld.tasks import VISIBLE_SITES
+from sim.render import RenderContext, Renderer
 from sim.vec_env import Demonstration, Render, SimulationError
 
 STATE = slice(0, 4)

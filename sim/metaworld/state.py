@@ -9,11 +9,6 @@ import numpy as np
 
 from sim.metaworld.instructions import Paraphrases
 
-RENDERER_HINT = (
-    "software rendering needs libosmesa6 (apt-get install libosmesa6, with MUJOCO_GL=osmesa) or EGL "
-    "(apt-get install libegl1 libgl1-mesa-dri, with MUJOCO_GL=egl)"
-)
-
 
 @dataclass(frozen=True)
 class Settings:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from sim.metaworld.cameras import CAMERAS
-from sim.metaworld.render import RenderContext, Renderer
 from sim.metaworld.scene import Scene
 from sim.metaworld.tasks import VISIBLE_SITES
+from sim.render import RenderContext, Renderer
 
 PX = 96
 

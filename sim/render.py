@@ -14,9 +14,9 @@ import mujoco
 import numpy as np
 from mujoco.gl_context import GLContext
 
-from sim.metaworld.cameras import Camera
-from sim.metaworld.state import RENDERER_HINT
+from sim.camera import Camera
 from sim.vec_env import SimulationError
+from sim.workers.process import RENDERER_HINT
 
 DECIMATE_ABOVE = 1000
 """Meshes with at most so many triangles stay as they are."""

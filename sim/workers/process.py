@@ -14,11 +14,16 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
-from sim.metaworld.state import Settings
 from sim.vec_env import SimulationError
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")}
 """Workers are the parallelism: numerical libraries and the software renderer stay on one thread."""
+
+
+RENDERER_HINT = (
+    "software rendering needs libosmesa6 (apt-get install libosmesa6, with MUJOCO_GL=osmesa) or EGL "
+    "(apt-get install libegl1 libgl1-mesa-dri, with MUJOCO_GL=egl)"
+)
 
 
 def software_gl() -> str:
@@ -29,12 +34,13 @@ def software_gl() -> str:
 class WorkerProcess:
     """One worker. A plain subprocess, so that it neither inherits nor imports anything of the parent's program."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, module: str, settings: Any) -> None:
+        """Start `python -m module <fd>` and send it the settings."""
         self._connection, theirs = Pipe()
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "sim.metaworld.worker", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", module, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env={"MUJOCO_GL": software_gl()} | dict(os.environ) | ONE_THREAD | {"PYTHONPATH": path},
@@ -44,7 +50,7 @@ class WorkerProcess:
         self._waiting: deque[Future[Any]] = deque()
         self._lock = threading.Lock()
         self._failure: str | None = None
-        self._reader = threading.Thread(target=self._read, name="metaworld-replies", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="worker-replies", daemon=True)
         self._reader.start()
 
     def request(self, method: str, *arguments: Any) -> Future[Any]:
@@ -79,7 +85,7 @@ class WorkerProcess:
                 future.set_exception(SimulationError(error))
         code = self._process.wait()
         with self._lock:
-            self._failure = f"a Meta-World worker has stopped (exit code {code}); close this environment and make a new one"
+            self._failure = f"a simulation worker has stopped (exit code {code}); close this environment and make a new one"
             for future in self._waiting:
                 future.set_exception(SimulationError(self._failure))
             self._waiting.clear()

@@ -1,0 +1,1 @@
+"""Simulation in worker processes: what every CPU backend shares."""
