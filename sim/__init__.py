@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from sim.vec_env import SimulationError
 
 if TYPE_CHECKING:
-    from sim.metaworld import MetaworldVecEnv
+    from sim.workers.vec_env import WorkerVecEnv
 
-BACKENDS = ("metaworld",)
+BACKENDS = ("metaworld", "mujoco")
 
 
 def make(
@@ -19,10 +19,12 @@ def make(
     num_envs: int,
     workers: int = 2,
     image_px: int = 64,
-    camera: str = "corner2",
-    horizon: int = 160,
+    camera: str | None = None,
+    horizon: int | None = None,
     paraphrases: Literal["train", "held_out"] = "train",
-) -> MetaworldVecEnv:
+    robot: str = "arm7",
+    control: Literal["ee_delta", "joint_delta"] = "ee_delta",
+) -> WorkerVecEnv:
     """Start environments of a backend, which is imported only now.
 
     Args:
@@ -31,15 +33,21 @@ def make(
         num_envs: environments simulated at once.
         workers: physics processes.
         image_px: height and width of images [pixel].
-        camera: camera preset of the backend.
-        horizon: control steps after which an episode is truncated.
+        camera: camera preset of the backend; its first if `None`.
+        horizon: control steps after which an episode is truncated; if `None`, 160 in Meta-World, else each task's own.
         paraphrases: instruction phrasings drawn at reset.
+        robot: robot of the tabletop suite; Meta-World has its own.
+        control: what actions of the tabletop suite mean; Meta-World has its own.
 
     Raises:
-        SimulationError: unknown backend, task or camera, or a number below 1.
+        SimulationError: unknown backend, task, camera or robot, or a number below 1.
     """
     if backend not in BACKENDS:
         raise SimulationError(f"unknown simulator backend '{backend}'; allowed: {', '.join(BACKENDS)}")
+    if backend == "mujoco":
+        from sim.mujoco.env import MujocoVecEnv
+
+        return MujocoVecEnv(tasks, num_envs, workers, image_px, camera or "front", horizon, paraphrases, robot, control)
     from sim.metaworld import MetaworldVecEnv
 
-    return MetaworldVecEnv(tasks, num_envs, workers, image_px, camera, horizon, paraphrases)
+    return MetaworldVecEnv(tasks, num_envs, workers, image_px, camera or "corner2", horizon or 160, paraphrases)

@@ -107,6 +107,8 @@ class VecEnv(Protocol):
     spec: EnvSpec
     num_envs: int
     tasks: tuple[str, ...]
+    horizon: int
+    """Control steps after which the longest episode is truncated."""
 
     def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
         """`submit_reset(...).result()`."""

@@ -228,7 +228,7 @@ def _render(sim: SimConfig) -> Callable[[], int]:
     """One image of each task."""
     scenes = _scenes(sim)
     _context(sim.image_px)
-    renderers = [Renderer(s.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(s.task, ())) for s in scenes]
+    renderers = [Renderer(s.model, CAMERAS[sim.camera or "corner2"], sim.image_px, VISIBLE_SITES.get(s.task, ())) for s in scenes]
 
     def run() -> int:
         for scene, renderer in zip(scenes, renderers, strict=True):
@@ -242,7 +242,7 @@ def _step_and_render(sim: SimConfig) -> Callable[[], int]:
     """Control steps of the first task, each with an image."""
     scene = _scenes(sim, 1)[0]
     _context(sim.image_px)
-    renderer = Renderer(scene.model, CAMERAS[sim.camera], sim.image_px, VISIBLE_SITES.get(sim.tasks[0], ()))
+    renderer = Renderer(scene.model, CAMERAS[sim.camera or "corner2"], sim.image_px, VISIBLE_SITES.get(sim.tasks[0], ()))
     start = scene.save()
 
     def run() -> int:

@@ -24,8 +24,8 @@ class Strict(BaseModel):
 class SimConfig(Strict):
     """Which simulator, tasks and observation."""
 
-    backend: Literal["metaworld"] = "metaworld"
-    """Simulator backend."""
+    backend: Literal["metaworld", "mujoco"] = "metaworld"
+    """Simulator backend: Meta-World's tasks, or the tabletop suite in MuJoCo."""
     tasks: tuple[str, ...] = ("button-press-topdown", "window-open", "door-open", "drawer-open")
     """Task names of the backend, without version suffix."""
     num_envs: Positive = 32
@@ -34,12 +34,16 @@ class SimConfig(Strict):
     """Physics worker processes."""
     image_px: Positive = 64
     """Height and width of the camera image [pixel]."""
-    camera: str = "corner2"
-    """Camera preset of the backend."""
-    horizon: Positive = 160
-    """Control steps after which an episode is truncated."""
+    camera: str | None = None
+    """Camera preset of the backend; its first if unset."""
+    horizon: Positive | None = None
+    """Control steps after which an episode is truncated; if unset 160 in Meta-World, each task's own on the tabletop."""
     paraphrases: Literal["train", "held_out"] = "train"
     """Instruction phrasings drawn at reset: those for training, or those never trained on."""
+    robot: str = "arm7"
+    """Robot of the tabletop suite."""
+    control: Literal["ee_delta", "joint_delta"] = "ee_delta"
+    """Actions of the tabletop suite: steps of the tool, or of the joints."""
 
 
 class DataConfig(Strict):

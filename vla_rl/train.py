@@ -51,7 +51,16 @@ SHEET_EPISODES = 8
 def make_env(config: SimConfig) -> VecEnv:
     """Start the simulator of a config."""
     return sim.make(
-        config.backend, config.tasks, config.num_envs, config.workers, config.image_px, config.camera, config.horizon, config.paraphrases
+        config.backend,
+        config.tasks,
+        config.num_envs,
+        config.workers,
+        config.image_px,
+        config.camera,
+        config.horizon,
+        config.paraphrases,
+        config.robot,
+        config.control,
     )
 
 

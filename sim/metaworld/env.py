@@ -60,4 +60,4 @@ class MetaworldVecEnv(WorkerVecEnv):
         require_positive(num_envs=num_envs, workers=workers, image_px=image_px, horizon=horizon)
         settings = Settings(image_px, camera, horizon, paraphrases)
         processes = [WorkerProcess("sim.metaworld.worker", settings) for _ in range(min(workers, num_envs))]
-        super().__init__(make_spec(camera, image_px), tasks, num_envs, processes, entry_names(camera), Slot)
+        super().__init__(make_spec(camera, image_px), tasks, num_envs, processes, entry_names(camera), Slot, horizon)

@@ -57,6 +57,7 @@ class WorkerVecEnv:
         workers: Sequence[WorkerProcess],
         names: dict[str, str],
         snapshot_type: type,
+        horizon: int,
     ) -> None:
         """Talk to workers that were started.
 
@@ -67,8 +68,9 @@ class WorkerVecEnv:
             workers: processes that answer the methods of `sim.vec_env.VecEnv`.
             names: observation entry of each array that workers return.
             snapshot_type: what snapshots are made of.
+            horizon: control steps of the longest episode.
         """
-        self.spec, self.tasks, self.num_envs = spec, tuple(tasks), num_envs
+        self.spec, self.tasks, self.num_envs, self.horizon = spec, tuple(tasks), num_envs, horizon
         self._workers, self._names, self._snapshot_type = list(workers), names, snapshot_type
 
     def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:

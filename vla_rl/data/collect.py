@@ -86,7 +86,7 @@ def collect(config: CollectConfig, env: VecEnv, policy: ChunkPolicy | None = Non
                     progress.advance(bar)
             about["success"] = {task: {"successes": successes[task], "attempts": attempts[task]} for task in config.sim.tasks}
 
-        write_episodes(config.out, env.spec, kept(), about, total * config.sim.horizon)
+        write_episodes(config.out, env.spec, kept(), about, total * env.horizon)
     for task in config.sim.tasks:
         print(f"{task}: succeeded in {successes[task]} of {attempts[task]} episodes, {config.episodes} kept")
     return config.out

@@ -1,0 +1,137 @@
+"""From actions in [-1, 1] to joint targets, and from waypoints to actions; the same for every backend.
+
+    joint_delta  the last joint target moves by up to `JOINT_STEP`
+    ee_delta     the last tool target moves by up to `TOOL_STEP` and turns by up to `YAW_STEP`; the joints follow by damped
+                 least squares, with the tool pointing down and the rest of the arm drawn to its home
+
+The last action is the gripper: -1 closed, 1 open.
+
+B environments · J arm joints · A actions
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+
+from policies.interface import ActionSpec
+from sim.robots import Robot
+from sim.scene import CONTROL_HZ
+from sim.state import SceneState, rotation_matrix, tool_yaw, wrap
+
+Kind = Literal["ee_delta", "joint_delta"]
+KINDS: tuple[Kind, ...] = ("ee_delta", "joint_delta")
+
+TOOL_STEP = 0.03
+"""[m] per control step and axis."""
+LEAD = 0.06
+"""How far the tool target may run ahead of a tool that is blocked, per axis [m]."""
+YAW_STEP = 0.2
+"""[rad] per control step."""
+JOINT_STEP = 0.1
+"""[rad] per control step."""
+WORKSPACE = ((0.25, -0.4, 0.01), (0.75, 0.4, 0.5))
+"""Corners of the box that tool targets stay in [m]."""
+DAMPING = 0.05
+"""λ of damped least squares."""
+POSTURE = 0.1
+"""Share of the way home that is taken per control step where it does not move the tool."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where the servos are told to go."""
+
+    joints: torch.Tensor
+    """`(B, J)` [rad]."""
+    opening: torch.Tensor
+    """`(B,)` from 0 to 1."""
+    tool: torch.Tensor
+    """`(B, 3)` tool target [m]."""
+    yaw: torch.Tensor
+    """`(B,)` [rad]."""
+
+    def __getitem__(self, index: torch.Tensor) -> Command:
+        return Command(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """Where an expert wants the tool to be, pointing down."""
+
+    tool: torch.Tensor
+    """`(B, 3)` [m]."""
+    yaw: torch.Tensor
+    """`(B,)` of the direction in which the fingers open, against the y axis [rad]; π more is the same."""
+    opening: torch.Tensor
+    """`(B,)` from 0 to 1."""
+
+
+def action_spec(robot: Robot, kind: Kind) -> ActionSpec:
+    """Names and ranges of the actions."""
+    names = ("dx", "dy", "dz", "dyaw", "gripper") if kind == "ee_delta" else (*(f"d_{joint}" for joint in robot.joints), "gripper")
+    representation = "end_effector_delta" if kind == "ee_delta" else "delta"
+    return ActionSpec(names=names, representation=representation, low=(-1.0,) * len(names), high=(1.0,) * len(names))
+
+
+def hold(state: SceneState) -> Command:
+    """The command that keeps a state."""
+    return Command(state.joint_pos.clone(), state.opening.clone(), state.tcp_pos.clone(), tool_yaw(state))
+
+
+def follow(kind: Kind, robot: Robot, command: Command, action: torch.Tensor, state: SceneState, limits: torch.Tensor) -> Command:
+    """The next command after `action` `(B, A)`; `limits` `(J, 2)` [rad]."""
+    opening = (action[:, -1] + 1) / 2
+    if kind == "joint_delta":
+        joints = (command.joints + JOINT_STEP * action[:, :-1]).clamp(limits[:, 0], limits[:, 1])
+        return Command(joints, opening, state.tcp_pos, tool_yaw(state))
+    low, high = torch.tensor(WORKSPACE).to(action)
+    tool = (command.tool + TOOL_STEP * action[:, :3]).clamp(low, high)
+    tool = state.tcp_pos + (tool - state.tcp_pos).clamp(-LEAD, LEAD)
+    yaw = command.yaw + YAW_STEP * action[:, 3]
+    joints = inverse_kinematics(robot, state, tool, yaw, limits)
+    return Command(joints, opening, tool, yaw)
+
+
+def towards(kind: Kind, robot: Robot, command: Command, waypoint: Waypoint, state: SceneState, limits: torch.Tensor) -> torch.Tensor:
+    """The action `(B, A)` that leads to a waypoint, at most at full speed."""
+    turn = wrap(waypoint.yaw - command.yaw, math.pi)
+    gripper = 2 * waypoint.opening[:, None] - 1
+    if kind == "ee_delta":
+        move = (waypoint.tool - command.tool) / TOOL_STEP
+        move = move / move.abs().amax(1, keepdim=True).clamp_min(1)  # a straight line
+        return torch.cat([move, (turn / YAW_STEP)[:, None].clamp(-1, 1), gripper], 1)
+    step = waypoint.tool - state.tcp_pos
+    step = step / (step.abs().amax(1, keepdim=True) / TOOL_STEP).clamp_min(1)
+    yaw = tool_yaw(state) + wrap(waypoint.yaw - tool_yaw(state), math.pi).clamp(-YAW_STEP, YAW_STEP)
+    joints = inverse_kinematics(robot, state, state.tcp_pos + step, yaw, limits)
+    return torch.cat([((joints - command.joints) / JOINT_STEP).clamp(-1, 1), gripper], 1)
+
+
+def inverse_kinematics(robot: Robot, state: SceneState, tool: torch.Tensor, yaw: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
+    """Joint targets `(B, J)` one step closer to the tool at `tool` `(B, 3)`, pointing down, turned by `yaw` `(B,)`.
+
+    Damped least squares, Δq = Jᵀ(JJᵀ + λ²)⁻¹ e, as Isaac Lab's controller (tests compare them), with the arm drawn home in
+    what is left of its freedom. Each joint moves by at most its velocity limit for one control step.
+    """
+    J = state.jacobian
+    error = torch.cat([tool - state.tcp_pos, _turn_down(state, yaw)], 1)
+    inverse = J.mT @ torch.linalg.inv(J @ J.mT + DAMPING**2 * torch.eye(6).to(J))
+    home = torch.tensor(robot.home).to(J) - state.joint_pos
+    free = torch.eye(J.shape[2]).to(J) - inverse @ J
+    delta = (inverse @ error[..., None] + POSTURE * free @ home[..., None])[..., 0]
+    step = torch.tensor(robot.velocity).to(J) / CONTROL_HZ
+    return (state.joint_pos + delta.clamp(-step, step)).clamp(limits[:, 0], limits[:, 1])
+
+
+def _turn_down(state: SceneState, yaw: torch.Tensor) -> torch.Tensor:
+    """Rotation vector `(B, 3)`, world frame, from the tool's orientation to pointing down at `yaw`; half a turn at most."""
+    c, s, zero, one = yaw.cos(), yaw.sin(), torch.zeros_like(yaw), torch.ones_like(yaw)
+    wanted = torch.stack([torch.stack([c, s, zero], 1), torch.stack([s, -c, zero], 1), torch.stack([zero, zero, -one], 1)], 1)
+    R = wanted @ rotation_matrix(state.tcp_quat).mT
+    axis = torch.stack([R[:, 2, 1] - R[:, 1, 2], R[:, 0, 2] - R[:, 2, 0], R[:, 1, 0] - R[:, 0, 1]], 1)
+    cosine = ((R.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)
+    return axis * (torch.acos(cosine) / axis.norm(dim=1).clamp_min(1e-6))[:, None]

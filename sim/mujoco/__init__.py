@@ -1,0 +1,1 @@
+"""The tabletop suite in MuJoCo, behind the `VecEnv` contract."""

@@ -1,0 +1,105 @@
+"""One scene in MuJoCo: reset, step, and its state as numbers. B is always one here; J joints, M bodies, F fixtures."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import mujoco
+import numpy as np
+
+from sim.robots import Robot
+from sim.scene import CONTROL_STEPS, Scene, build
+from sim.tasks.task import Start
+from sim.vec_env import SimulationError
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+Numbers = dict[str, np.ndarray]
+
+
+@cache
+def compiled(scene: Scene, robot: Robot) -> mujoco.MjModel:
+    """The model of a scene, shared by all of a process's environments that do not change it."""
+    return build(scene, robot).compile()
+
+
+class Physics:
+    """A scene's physics state and how to read it."""
+
+    def __init__(self, scene: Scene, robot: Robot) -> None:
+        self.model = compiled(scene, robot)
+        self.data = mujoco.MjData(self.model)
+        self._robot = robot
+        model = self.model
+        self._q = [int(model.joint(name).qposadr[0]) for name in robot.joints]
+        self._v = [int(model.joint(name).dofadr[0]) for name in robot.joints]
+        self._fingers = [int(model.joint(name).qposadr[0]) for name in robot.fingers]
+        self._hand = model.body(robot.hand).id
+        self._bodies = [model.body(body.name).id for body in scene.bodies]
+        self._free = np.array([model.joint(body.name).qposadr[0] for body in scene.bodies], int)
+        self._body_v = np.array([model.joint(body.name).dofadr[0] for body in scene.bodies], int)
+        self._fixtures = [int(model.joint(fixture.name).qposadr[0]) for fixture in scene.fixtures]
+        self._mocap = [int(model.body(fixture.name).mocapid[0]) for fixture in scene.fixtures]
+        self.limits = np.array([model.joint(name).range for name in robot.joints], np.float32)
+        """`(J, 2)` range of each arm joint [rad]."""
+
+    def reset(self, start: Start) -> None:
+        """Put everything where an episode starts."""
+        model, data = self.model, self.data
+        mujoco.mj_resetData(model, data)
+        data.qpos[self._q] = np.clip(np.array(self._robot.home) + start.joint_offset, *self.limits.T)
+        data.qpos[self._fingers] = self._robot.finger_travel
+        for address, position, yaw in zip(self._free, start.body_pos, start.body_yaw, strict=True):
+            data.qpos[address : address + 7] = (*position, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
+        data.qpos[self._fixtures] = start.fixture
+        data.mocap_pos[self._mocap] = start.fixture_pos
+        self.command(data.qpos[self._q], 1.0)
+        self._locate()
+
+    def command(self, joints: np.ndarray, opening: float) -> None:
+        """Set the servos' targets: arm joints `(J,)` [rad], and the gripper from 0 to 1."""
+        self.data.ctrl[: len(self._q)] = joints
+        self.data.ctrl[len(self._q) :] = opening * self._robot.finger_travel
+
+    def step(self) -> None:
+        """One control step. Raises `SimulationError` when the physics diverges."""
+        mujoco.mj_step(self.model, self.data, CONTROL_STEPS)
+        self._locate()
+        if self.data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number or not np.isfinite(self.data.qpos).all():
+            raise SimulationError("the physics diverged")
+
+    def state(self) -> Numbers:
+        """What `SceneState` holds, without the batch dimension."""
+        data = self.data
+        rotation = data.xmat[self._hand].reshape(3, 3)
+        tcp = data.xpos[self._hand] + rotation @ self._robot.tcp
+        jacobian = np.zeros((6, self.model.nv))
+        mujoco.mj_jac(self.model, data, jacobian[:3], jacobian[3:], tcp, self._hand)
+        return {
+            "joint_pos": data.qpos[self._q],
+            "joint_vel": data.qvel[self._v],
+            "opening": np.mean(data.qpos[self._fingers]) / self._robot.finger_travel,
+            "tcp_pos": tcp,
+            "tcp_quat": data.xquat[self._hand],
+            "jacobian": jacobian[:, self._v],
+            "body_pos": data.xpos[self._bodies],
+            "body_quat": data.xquat[self._bodies],
+            "body_vel": data.qvel[self._body_v[:, None] + np.arange(3)],
+            "fixture_pos": data.mocap_pos[self._mocap],
+            "fixture": data.qpos[self._fixtures],
+        }
+
+    def save(self) -> np.ndarray:
+        """Everything that stepping depends on."""
+        saved = np.empty(mujoco.mj_stateSize(self.model, STATE))
+        mujoco.mj_getState(self.model, self.data, saved, STATE)
+        return saved
+
+    def load(self, saved: np.ndarray) -> None:
+        """Continue from what `save` returned, bit by bit."""
+        mujoco.mj_setState(self.model, self.data, saved, STATE)
+        self._locate()
+
+    def _locate(self) -> None:
+        """Bring poses up to date with the coordinates, and nothing else, so that stepping on is not disturbed."""
+        for update in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
+            update(self.model, self.data)

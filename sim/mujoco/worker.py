@@ -1,0 +1,22 @@
+"""A MuJoCo worker: `python -m sim.mujoco.worker <fd>`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sim.mujoco.settings import Settings
+from sim.workers.serve import serve
+
+if TYPE_CHECKING:
+    from sim.mujoco.episodes import Episodes
+
+
+def start(settings: Settings) -> Episodes:
+    """Import the simulator, which also loads the OpenGL library."""
+    from sim.mujoco.episodes import Episodes
+
+    return Episodes(settings)
+
+
+if __name__ == "__main__":
+    serve(start)

@@ -1,0 +1,98 @@
+"""The scene of four coloured blocks and two mats, and what tasks with blocks share: where they start, how one is grasped."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from sim.control import Waypoint
+from sim.scene import Body, Rgb, Scene, Shape
+from sim.state import Goal, SceneState, chosen, turned, wrap, yaw
+
+COLOURS: dict[str, Rgb] = {
+    "red": (0.85, 0.1, 0.1),
+    "green": (0.1, 0.65, 0.2),
+    "blue": (0.12, 0.25, 0.85),
+    "yellow": (0.95, 0.8, 0.1),
+}
+HALF = 0.02
+"""Half the edge of a block [m]."""
+HOVER = 0.13
+"""Height at which the tool travels over the table [m]."""
+HOLD = 0.42
+"""Gripper opening command that squeezes a block, which is 0.5 wide in these units."""
+APART = 0.11
+"""Least distance between blocks at the start: open fingers fit between them [m]."""
+REGION = ((0.38, 0.62), (-0.2, 0.2))
+"""x and y where blocks start [m]."""
+
+MATS: dict[str, tuple[float, float]] = {"left": (0.5, 0.32), "right": (0.5, -0.32)}
+"""Centres of the mats; left and right as seen from the robot [m]."""
+MAT_HALF = 0.08
+
+
+def block(name: str) -> Body:
+    """A wooden cube."""
+    return Body(name, (Shape("box", (HALF, HALF, HALF), COLOURS[name]),), mass=0.05)
+
+
+BLOCKS = Scene(
+    name="blocks",
+    bodies=tuple(block(name) for name in COLOURS),
+    mats=(
+        Shape("box", (MAT_HALF, MAT_HALF, 0.001), (0.95, 0.55, 0.15), (*MATS["left"], 0.0)),
+        Shape("box", (MAT_HALF, MAT_HALF, 0.001), (0.55, 0.2, 0.6), (*MATS["right"], 0.0)),
+    ),
+)
+
+
+def on_table(points: np.ndarray) -> np.ndarray:
+    """Block centres `(M, 3)` at table points `(M, 2)`."""
+    return np.column_stack([points, np.full(len(points), HALF)])
+
+
+def block_yaw(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Any orientation that looks different, `(count,)` [rad]."""
+    return rng.uniform(-math.pi / 4, math.pi / 4, count)
+
+
+def target_pos(state: SceneState, goal: Goal) -> torch.Tensor:
+    """Centre of the named block, `(B, 3)`."""
+    return chosen(state.body_pos, goal["target"])
+
+
+def target_distance(state: SceneState, goal: Goal) -> torch.Tensor:
+    """Between tool and named block, `(B,)` [m]."""
+    return (state.tcp_pos - target_pos(state, goal)).norm(dim=1)
+
+
+def grasp_yaw(state: SceneState, goal: Goal) -> torch.Tensor:
+    """Tool yaw that closes the fingers on two faces of the named block, the nearest to straight ahead `(B,)`."""
+    return wrap(yaw(chosen(state.body_quat, goal["target"])), math.pi / 2)
+
+
+def holding(state: SceneState, goal: Goal) -> torch.Tensor:
+    """Whether the named block is between closed fingers, `(B,)` bool."""
+    offset = (state.tcp_pos - target_pos(state, goal)).abs()
+    return (offset[:, :2].amax(1) < 0.015) & (offset[:, 2] < 0.018) & (state.opening > 0.3) & (state.opening < 0.56)
+
+
+def carry(state: SceneState, goal: Goal, destination: torch.Tensor) -> Waypoint:
+    """Grasp the named block from above, then take it to `destination` `(B, 3)`, the tool's position there.
+
+    The phases follow from the state: go above the block, down with open fingers, close, then up and across.
+    """
+    block, tool, turn = target_pos(state, goal), state.tcp_pos, grasp_yaw(state, goal)
+    held = holding(state, goal)
+    aligned = ((tool[:, :2] - block[:, :2]).norm(dim=1) < 0.01) & turned(state, turn)
+    low = (tool[:, 2] - block[:, 2]).abs() < 0.012
+    above = torch.cat([block[:, :2], block[:, 2:] + HOVER - HALF], 1)
+    grasp = torch.where(aligned[:, None], block, above)
+    across = (tool[:, :2] - destination[:, :2]).norm(dim=1) > 0.02
+    rising = across & (tool[:, 2] < HOVER - 0.04)
+    xy = torch.where(rising[:, None], tool[:, :2], destination[:, :2])
+    height = torch.where(across, HOVER, destination[:, 2])
+    opening = torch.where(held | (aligned & low), HOLD, 1.0).to(tool)
+    return Waypoint(torch.where(held[:, None], torch.cat([xy, height[:, None]], 1), grasp), turn, opening)

@@ -1,0 +1,185 @@
+"""The `VecEnv` contract of the MuJoCo backend, over real worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import pytest
+
+import sim
+from policies.interface import Observation, PolicySpec
+from sim.tasks import TASKS
+from sim.vec_env import SimulationError
+from sim.workers.vec_env import WorkerVecEnv
+
+FIVE = tuple(TASKS)
+IMAGE, STATE, TEXT = "observation.images.front", "observation.state", "task"
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[WorkerVecEnv]:
+    with sim.make("mujoco", FIVE, num_envs=8, workers=2, image_px=32) as env:
+        yield env
+
+
+def assert_same(a: Observation, b: Observation) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def noise(seed: int, n: int, length: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (n, length, 5)).astype(np.float32)
+
+
+def test_observations_follow_the_spec(env: WorkerVecEnv) -> None:
+    names = ("embodiment", "entries", "action", "control_hz")
+    spec = PolicySpec(**{name: getattr(env.spec, name) for name in names}, chunk=8, executed=8)
+    ids = [5, 0, 3]
+    obs = env.reset(ids, [1, 2, 3], ["push", "drawer", "place"])
+    spec.check(obs)
+    assert (spec.embodiment, spec.control_hz, spec.action.dim) == ("arm7", 20.0, 5)
+    assert "drawer" in obs[TEXT][1] and obs[IMAGE].std() > 20
+    low, high = np.array(spec.entries[1].low), np.array(spec.entries[1].high)
+    assert ((low <= obs[STATE]) & (obs[STATE] <= high)).all()
+    step = env.step_chunk(noise(0, 3, 6), ids)
+    spec.check(step.obs)
+    shapes = [getattr(step, name).shape for name in ("reward", "success", "terminated", "truncated", "executed")]
+    assert shapes == [(3, 6), (3, 6), (3,), (3,), (3,)]
+    assert (step.reward.dtype, step.success.dtype, step.executed.dtype) == (np.float32, bool, np.int64)
+    assert not step.done.any() and (step.executed == 6).all() and (step.reward > 0).all()
+
+
+def test_start_depends_on_task_and_seed_alone(env: WorkerVecEnv) -> None:
+    ids, tasks = list(range(5)), list(FIVE)
+    first = env.reset(ids, [17] * 5, tasks)
+    env.step_chunk(noise(1, 5, 16), ids, render="none")
+    assert_same(first, env.reset([i + 3 for i in ids], [17] * 5, tasks))
+    other = env.reset(ids, [18] * 5, tasks)
+    for row in range(5):
+        assert (first[IMAGE][row] != other[IMAGE][row]).any()
+
+
+def test_restore_repeats_bit_for_bit_in_any_environment(env: WorkerVecEnv) -> None:
+    ids, tasks = [0, 1, 2, 3], ["drawer", "push", "lift", "place"]
+    env.reset(ids, [1, 2, 3, 4], tasks)
+    env.step_chunk(env.expert_chunk(ids, 20), ids, render="none")
+    before, obs = env.snapshot(ids), env.restore(ids, env.snapshot(ids))
+    actions = noise(2, 4, 12)
+    first = env.step_chunk(actions, ids)
+    env.reset(ids, [9] * 4, tasks[::-1])
+    elsewhere = [7, 4, 5, 6]
+    assert_same(env.restore(elsewhere, before), obs)
+    second = env.step_chunk(actions, elsewhere)
+    assert_same(first.obs, second.obs)
+    for name in ("reward", "success", "terminated", "truncated", "executed"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+def test_an_episode_does_not_depend_on_its_neighbours(env: WorkerVecEnv) -> None:
+    ids, tasks, actions = list(range(8)), ["lift", "push"] * 4, noise(3, 8, 24)
+    env.reset(ids, ids, tasks)
+    together = env.step_chunk(actions, ids)
+    env.reset(ids, ids, tasks)
+    a, b = env.submit_chunk(actions[:3], ids[:3]), env.submit_chunk(actions[3:], ids[3:])
+    late, early = b.result(), a.result()
+    np.testing.assert_array_equal(np.concatenate([early.obs[IMAGE], late.obs[IMAGE]]), together.obs[IMAGE])
+    np.testing.assert_array_equal(np.concatenate([early.obs[STATE], late.obs[STATE]]), together.obs[STATE])
+    np.testing.assert_array_equal(np.concatenate([early.reward, late.reward]), together.reward)
+
+
+def test_success_ends_the_episode_inside_the_chunk(env: WorkerVecEnv) -> None:
+    env.reset([4, 1], [0, 0], ["lift", "lift"])
+    chunk = env.expert_chunk([4], 80)
+    still = np.zeros_like(chunk)
+    step = env.step_chunk(np.concatenate([chunk, still]), [4, 1], render="all")
+    end = int(step.executed[0])
+    assert 20 < end < 60
+    assert step.terminated.tolist() == [True, False] and step.truncated.tolist() == [False, True]
+    assert step.executed.tolist() == [end, 80]
+    assert step.success[0].tolist() == [k == end - 1 for k in range(80)] and not step.success[1].any()
+    assert (step.reward[0, :end] > 0).all() and (step.reward[0, end:] == 0).all()
+    assert len(step.frames) == 80
+    np.testing.assert_array_equal(step.frames[-1][IMAGE], step.obs[IMAGE])
+    np.testing.assert_array_equal(step.frames[end - 1][IMAGE][0], step.frames[-1][IMAGE][0])
+    np.testing.assert_array_equal(chunk[0, end:], np.repeat(chunk[0, end - 1 : end], 80 - end, axis=0))
+    with pytest.raises(SimulationError, match=r"environment 4 .lift, seed 0. has ended: reset it"):
+        env.step_chunk(still, [4])
+
+
+def test_time_limit_inside_the_chunk(env: WorkerVecEnv) -> None:
+    env.reset([2], [0], ["reach"])
+    env.step_chunk(np.zeros((1, 56, 5)), [2], render="none")
+    step = env.step_chunk(np.zeros((1, 8, 5)), [2], render="none")
+    assert step.executed.tolist() == [4] and step.truncated.all() and not step.terminated.any()
+    assert (step.reward[0, 4:] == 0).all() and (step.obs[IMAGE] == 0).all()
+
+
+def test_expert_chunk_changes_nothing_and_is_what_the_expert_does(env: WorkerVecEnv) -> None:
+    ids = [0, 1]
+    env.reset(ids, [3, 3], ["push", "drawer"])
+    before = env.privileged(ids)
+    chunk = env.expert_chunk(ids, 8)
+    assert chunk.shape == (2, 8, 5) and chunk.dtype == np.float32 and np.abs(chunk).max() <= 1
+    np.testing.assert_array_equal(env.privileged(ids), before)
+    singles = []
+    for _ in range(8):
+        singles.append(env.expert_chunk(ids, 1))
+        env.step_chunk(singles[-1], ids, render="none")
+    np.testing.assert_array_equal(np.concatenate(singles, axis=1), chunk)
+
+
+def test_demonstrations(env: WorkerVecEnv) -> None:
+    tasks = ["drawer", "lift", "push", "place"]
+    first = env.reset(range(4), [8, 9, 10, 11], tasks)
+    quiet = env.demonstrate(range(4), noise_std=0.0)
+    for row, demo in enumerate(quiet):
+        steps = len(demo.success)
+        assert (demo.task, demo.seed, demo.succeeded) == (tasks[row], 8 + row, True)
+        assert demo.success.tolist() == [False] * (steps - 1) + [True]
+        assert demo.obs[IMAGE].shape == (steps, 32, 32, 3) and demo.obs[STATE].shape == (steps, 8)
+        np.testing.assert_array_equal(demo.action, demo.executed)
+    env.reset(range(4), [8, 9, 10, 11], tasks)
+    np.testing.assert_array_equal(first[IMAGE][1], quiet[1].obs[IMAGE][0])
+    assert first[TEXT][1] == quiet[1].instruction
+    replayed = env.step_chunk(quiet[1].executed[None], [1])
+    assert replayed.terminated.all() and replayed.executed[0] == len(quiet[1].success)
+    env.reset(range(4), [8, 9, 10, 11], tasks)
+    for demo in env.demonstrate(range(4), noise_std=0.3, render=False):
+        assert IMAGE not in demo.obs and np.abs(demo.executed).max() <= 1
+        free = (np.abs(demo.action) < 0.2) & (np.abs(demo.executed) < 1)
+        assert 0.2 < (demo.executed - demo.action)[free].std() < 0.4
+
+
+@pytest.mark.parametrize("control", ["ee_delta", "joint_delta"])
+def test_experts_solve_test_seeds(control: Literal["ee_delta", "joint_delta"]) -> None:
+    """At least 95 % of 20 starts from the test range, in every task."""
+    with sim.make("mujoco", FIVE, 20, 2, image_px=16, control=control) as env:
+        for task in FIVE:
+            env.reset(range(20), range(2_000_000, 2_000_020), [task] * 20)
+            solved = [demo.succeeded for demo in env.demonstrate(range(20), 0.0, render=False)]
+            assert np.mean(solved) >= 0.95, task
+
+
+def test_held_out_phrasings_are_drawn_on_request() -> None:
+    with sim.make("mujoco", ["drawer"], 1, 1, image_px=16, paraphrases="held_out") as other:
+        said = {str(other.reset([0], [seed], ["drawer"])[TEXT][0]) for seed in range(24)}
+    assert said == {text.format(way=way) for text in TASKS["drawer"].held_out for way in ("open", "close")}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": ["pusch"]}, "unknown tabletop task 'pusch'; did you mean push"),
+        ({"camera": "corner2"}, "unknown camera 'corner2'.*allowed: front, side"),
+        ({"robot": "panda"}, "unknown robot 'panda'.*allowed: arm7"),
+        ({"control": "torque"}, "unknown control 'torque'.*allowed: ee_delta, joint_delta"),
+        ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
+        ({"horizon": 0}, "horizon must be at least 1, got 0"),
+    ],
+)
+def test_make_refuses(change: dict[str, object], message: str) -> None:
+    with pytest.raises(SimulationError, match=message):
+        sim.make(**{"backend": "mujoco", "tasks": ["push"], "num_envs": 1} | change)  # type: ignore[arg-type]
