@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
-SOURCES := policies sim vla_rl tests
+SOURCES := policies robot sim vla_rl tests
 
 # Passed on to the command, for example: make test ARGS="tests/sim -x"
 ARGS ?=
