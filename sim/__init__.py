@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from sim.vec_env import SimulationError
 
 if TYPE_CHECKING:
+    from sim.randomize import Randomize
     from sim.workers.vec_env import WorkerVecEnv
 
 BACKENDS = ("metaworld", "mujoco")
@@ -24,6 +25,7 @@ def make(
     paraphrases: Literal["train", "held_out"] = "train",
     robot: str = "arm7",
     control: Literal["ee_delta", "joint_delta"] = "ee_delta",
+    randomize: Randomize | None = None,
 ) -> WorkerVecEnv:
     """Start environments of a backend, which is imported only now.
 
@@ -38,16 +40,21 @@ def make(
         paraphrases: instruction phrasings drawn at reset.
         robot: robot of the tabletop suite; Meta-World has its own.
         control: what actions of the tabletop suite mean; Meta-World has its own.
+        randomize: what varies from episode to episode besides the initial state; nothing if `None`.
 
     Raises:
-        SimulationError: unknown backend, task, camera or robot, or a number below 1.
+        SimulationError: unknown backend, task, camera or robot, or a number below 1, or a term of `randomize` that the backend lacks.
     """
     if backend not in BACKENDS:
         raise SimulationError(f"unknown simulator backend '{backend}'; allowed: {', '.join(BACKENDS)}")
     if backend == "mujoco":
         from sim.mujoco.env import MujocoVecEnv
 
-        return MujocoVecEnv(tasks, num_envs, workers, image_px, camera or "front", horizon, paraphrases, robot, control)
+        return MujocoVecEnv(tasks, num_envs, workers, image_px, camera or "front", horizon, paraphrases, robot, control, randomize)
+    if randomize is not None:
+        from sim.randomize import require_supported
+
+        require_supported(randomize, backend, ())
     from sim.metaworld import MetaworldVecEnv
 
     return MetaworldVecEnv(tasks, num_envs, workers, image_px, camera or "corner2", horizon or 160, paraphrases)

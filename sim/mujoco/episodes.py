@@ -5,16 +5,20 @@ n environments of a request · K chunk steps · A actions
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 
 from sim.control import Command, action_spec, follow, hold, towards
-from sim.mujoco.physics import Physics
-from sim.mujoco.settings import Settings, Slot
+from sim.delays import Sent, in_force, shown_step
+from sim.mujoco.physics import Physics, compiled
+from sim.mujoco.settings import Seen, Settings, Shown, Slot
+from sim.mujoco.vary import Stage
+from sim.randomize import Randomizer
 from sim.render import RenderContext, Renderer
 from sim.robots import ROBOTS
+from sim.scene import CONTROL_HZ, CONTROL_STEPS, PHYSICS_DT_S
 from sim.state import Goal, SceneState
 from sim.tabletop import CAMERAS
 from sim.tasks import TASKS
@@ -27,6 +31,27 @@ Arrays = dict[str, np.ndarray]
 NO_PHYSICS = np.empty(0)
 
 
+@dataclass(frozen=True)
+class _Varies:
+    """What randomisation touches, so that the rest costs nothing."""
+
+    physics: bool
+    commands_late: bool
+    views_late: bool
+    images: bool
+
+    @classmethod
+    def of(cls, terms: frozenset[str]) -> _Varies:
+        """From the names of the terms that are on."""
+        late = {name for name in terms if name.startswith(("timing.image", "timing.state"))}
+        return cls(
+            physics=any(name.startswith("physics.") for name in terms),
+            commands_late=any(name.startswith("timing.action") for name in terms),
+            views_late=bool(late),
+            images=bool(late) or any(name.startswith(("camera.", "light.", "colour.", "image.")) for name in terms),
+        )
+
+
 class Episodes:
     """The environments of one process, by id."""
 
@@ -37,6 +62,9 @@ class Episodes:
         self._slots: dict[int, Slot] = {}
         self._physics: dict[tuple[int, str], Physics] = {}
         self._renderers: dict[str, Renderer] = {}
+        self._stages: dict[str, Stage] = {}
+        self._randomizer = Randomizer(settings.randomize, CONTROL_HZ)
+        self._varies = _Varies.of(settings.randomize.active)
         self._context: RenderContext | None = None
         self._privileged_size = max(_privileged_size(task, len(self._robot.joints)) for task in TASKS.values())
 
@@ -46,9 +74,10 @@ class Episodes:
             task = TASKS[name]
             start = task.draw(seed)
             instruction = task.instruction(start, seed, self._settings.paraphrases)
-            self._slots[env] = Slot(name, seed, instruction, 0, False, start.goal, {}, NO_PHYSICS)
-            self._of(env).reset(start)
-            self._slots[env] = replace(self._slots[env], command=_row(hold(self._state([env])), 0))
+            variation = self._randomizer.draw(seed, task.scene, self._robot) if self._settings.randomize.active else None
+            self._slots[env] = Slot(name, seed, instruction, 0, False, start.goal, {}, NO_PHYSICS, variation)
+            self._varied(env).reset(start)
+            self._begin(env, _row(hold(self._state([env])), 0))
         return self._views(ids, image=True)
 
     def chunk(self, ids: list[int], actions: np.ndarray, render: Render) -> Arrays:
@@ -85,7 +114,7 @@ class Episodes:
         """Put environments into earlier states and show them."""
         for env, slot in zip(ids, slots, strict=True):
             self._slots[env] = replace(slot, physics=NO_PHYSICS)
-            self._of(env).load(slot.physics)
+            self._varied(env).load(slot.physics)
         return self._views(ids, image=True)
 
     def expert(self, ids: list[int], length: int) -> Arrays:
@@ -104,7 +133,7 @@ class Episodes:
                     self._advance(acting, action)
         for env, slot in zip(ids, before, strict=True):
             self._slots[env] = replace(slot, physics=NO_PHYSICS)
-            self._of(env).load(slot.physics)
+            self._varied(env).load(slot.physics)
         return {"action": chunk}
 
     def privileged(self, ids: list[int]) -> Arrays:
@@ -127,6 +156,7 @@ class Episodes:
     def close(self) -> None:
         """Free rendering memory."""
         self._renderers.clear()
+        self._stages.clear()
         if self._context is not None:
             self._context.close()
 
@@ -153,10 +183,8 @@ class Episodes:
                 self._settings.control, self._robot, self._commands(envs), action[rows], self._state(envs), self._limits(envs[0])
             )
             for i, env in enumerate(envs):
-                physics = self._of(env)
-                physics.command(commands.joints[i].numpy(), float(commands.opening[i]))
                 try:
-                    physics.step()
+                    self._drive(env, commands.joints[i].numpy(), float(commands.opening[i]))
                 except SimulationError as error:
                     raise SimulationError(f"{task.name}, seed {self._slots[env].seed}: {error}") from error
             state, goal = self._state(envs), self._goal(envs)
@@ -165,7 +193,51 @@ class Episodes:
                 slot = self._slots[env]
                 ended = bool(success[row]) or slot.steps + 1 >= self._horizon(task)
                 self._slots[env] = replace(slot, steps=slot.steps + 1, ended=ended, command=_row(commands, i))
+                self._look(env)
         return reward, success
+
+    def _begin(self, env: int, command: dict[str, np.ndarray]) -> None:
+        """Start an episode from the state that the physics is in, with nothing on its way."""
+        target = (command["joints"], float(command["opening"]))
+        line = (Sent(0, target),) if self._varies.commands_late else ()
+        seen = (self._seen(env),) if self._varies.views_late else ()
+        self._slots[env] = replace(self._slots[env], command=command, line=line, seen=seen, shown=Shown(0, 0))
+
+    def _drive(self, env: int, joints: np.ndarray, opening: float) -> None:
+        """One control step of the physics, by the command that is sent now or by those sent earlier that arrive meanwhile."""
+        physics, slot = self._of(env), self._slots[env]
+        if not self._varies.commands_late:
+            physics.command(joints, opening)
+            physics.step()
+            return
+        assert slot.variation is not None
+        now = slot.steps * CONTROL_STEPS
+        arrival = now + round(self._randomizer.moment(slot.variation, slot.steps).action_delay_s / PHYSICS_DT_S)
+        parts, line = in_force((*slot.line, Sent(arrival, (joints.copy(), opening))), now, CONTROL_STEPS)
+        for steps, target in parts:
+            physics.command(*target)
+            physics.step(steps)
+        self._slots[env] = replace(slot, line=line)
+
+    def _look(self, env: int) -> None:
+        """Remember what there is to see after a control step, and decide what is shown."""
+        slot = self._slots[env]
+        if not self._varies.views_late:
+            return
+        assert slot.variation is not None
+        now, moment = slot.steps, self._randomizer.moment(slot.variation, slot.steps - 1)
+        shown = Shown(
+            image=shown_step(now, slot.shown.image, moment.image_delay_s, moment.image_lost, CONTROL_HZ),
+            state=shown_step(now, slot.shown.state, moment.state_delay_s, moment.state_lost, CONTROL_HZ),
+        )
+        seen = tuple(seen for seen in (*slot.seen, self._seen(env)) if seen.step >= min(shown.image, shown.state))
+        self._slots[env] = replace(slot, seen=seen, shown=shown)
+
+    def _seen(self, env: int) -> Seen:
+        """What there is to see now."""
+        numbers = self._of(env).state()
+        state = np.array([*numbers["joint_pos"], numbers["opening"]], np.float32)
+        return Seen(self._slots[env].steps, self._of(env).save(), state)
 
     def _expert_actions(self, ids: list[int]) -> torch.Tensor:
         """The expert's action `(n, A)` in each environment."""
@@ -207,23 +279,40 @@ class Episodes:
         """What environments show."""
         px = self._settings.image_px
         pixels = np.stack([self._render(env) for env in ids]) if image else np.zeros((len(ids), px, px, 3), np.uint8)
-        numbers = [self._of(env).state() for env in ids]
-        state = np.array([[*row["joint_pos"], row["opening"]] for row in numbers], np.float32)
+        state = np.stack([self._shown(env, self._slots[env].shown.state).state for env in ids])
         return {"image": pixels, "state": state, "task": np.array([self._slots[env].instruction for env in ids])}
 
+    def _shown(self, env: int, step: int) -> Seen:
+        """What there was to see after control step `step`; now, where observations are never late."""
+        return next((seen for seen in self._slots[env].seen if seen.step == step), None) or self._seen(env)
+
     def _render(self, env: int) -> np.ndarray:
+        camera, px, slot = CAMERAS[self._settings.camera], self._settings.image_px, self._slots[env]
         if self._context is None:
-            self._context = RenderContext(self._settings.image_px)
-        physics, scene = self._of(env), TASKS[self._slots[env].task].scene.name
-        if scene not in self._renderers:
-            self._renderers[scene] = Renderer(physics.model, CAMERAS[self._settings.camera], self._settings.image_px)
-        return self._renderers[scene].render(physics.data)
+            self._context = RenderContext(px)
+        scene = TASKS[slot.task].scene
+        model = compiled(scene, self._robot)
+        if slot.variation is not None and self._varies.images:
+            if scene.name not in self._stages:
+                self._stages[scene.name] = Stage(model, scene, camera, px)
+            seen = self._shown(env, slot.shown.image)
+            return self._stages[scene.name].render(seen.physics, slot.variation, seen.step)
+        if scene.name not in self._renderers:
+            self._renderers[scene.name] = Renderer(model, camera, px)
+        return self._renderers[scene.name].render(self._of(env).data)
 
     def _of(self, env: int) -> Physics:
         scene = TASKS[self._slots[env].task].scene
         if (env, scene.name) not in self._physics:
-            self._physics[env, scene.name] = Physics(scene, self._robot)
+            self._physics[env, scene.name] = Physics(scene, self._robot, own_model=self._varies.physics)
         return self._physics[env, scene.name]
+
+    def _varied(self, env: int) -> Physics:
+        """The environment's physics, with the properties of its episode."""
+        physics, variation = self._of(env), self._slots[env].variation
+        if variation is not None and self._varies.physics:
+            physics.vary(variation)
+        return physics
 
     def _robot_actions(self) -> int:
         return action_spec(self._robot, self._settings.control).dim

@@ -1,4 +1,4 @@
-"""What travels between the parent and its MuJoCo workers: settings, and the state of an episode. Numpy only."""
+"""What travels between the parent and its MuJoCo workers: settings, and the state of an episode; without a simulator."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Literal
 
 import numpy as np
 
+from sim.delays import Sent
+from sim.randomize import Randomize, Variation
+
 Kind = Literal["ee_delta", "joint_delta"]
 Paraphrases = Literal["train", "held_out"]
+ServoTarget = tuple[np.ndarray, float]
+"""Arm joints `(J,)` [rad] and gripper opening from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,26 @@ class Settings:
     horizon: int | None
     """Control steps of an episode; the task's own if `None`."""
     paraphrases: Paraphrases
+    randomize: Randomize
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What there was to see after a control step."""
+
+    step: int
+    physics: np.ndarray
+    """From `Physics.save`."""
+    state: np.ndarray
+    """`(J + 1,)` float32 joint angles [rad] and gripper opening."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Of which control steps the observation is."""
+
+    image: int
+    state: int
 
 
 @dataclass(frozen=True)
@@ -39,3 +64,10 @@ class Slot:
     """`Command`, without the batch dimension."""
     physics: np.ndarray
     """Of a snapshot; empty while the environment lives."""
+    variation: Variation | None = None
+    """Of the episode; `None` where nothing is randomised."""
+    line: tuple[Sent[ServoTarget], ...] = ()
+    """The command in force and those on their way; empty where none is late."""
+    seen: tuple[Seen, ...] = ()
+    """What may still be shown, oldest first; empty where observations are neither late nor lost."""
+    shown: Shown = Shown(0, 0)
