@@ -88,11 +88,12 @@ def in_force[T](line: Sequence[Sent[T]], start: int, steps: int) -> tuple[list[t
         commands that have arrived the one sent last is followed: those that it overtook are dropped.
     """
     end = start + steps
-    times = sorted({start, *(sent.arrival for sent in line if start < sent.arrival < end)})
-    newest = [max(i for i, sent in enumerate(line) if sent.arrival <= time) for time in times]
-    parts = [(until - time, line[i].command) for time, until, i in zip(times, [*times[1:], end], newest, strict=True)]
-    last = max(i for i, sent in enumerate(line) if sent.arrival <= end)
-    return parts, tuple(line[last:])
+    rising = [sent for i, sent in enumerate(line) if all(later.arrival > sent.arrival for later in line[i + 1 :])]
+    rising = rising[sum(sent.arrival <= start for sent in rising) - 1 :]
+    due = [sent for sent in rising[1:] if sent.arrival < end]
+    times = [start, *(sent.arrival for sent in due), end]
+    parts = [(times[i + 1] - times[i], sent.command) for i, sent in enumerate([rising[0], *due])]
+    return parts, tuple(rising[sum(sent.arrival <= end for sent in rising) - 1 :])
 
 
 def shown_step(now: int, before: int, delay_s: float, lost: bool, control_hz: float) -> int:

@@ -13,10 +13,11 @@ import torch
 from sim.control import Command, action_spec, follow, hold, towards
 from sim.delays import Sent, in_force, shown_step
 from sim.mujoco.physics import Physics, compiled
-from sim.mujoco.settings import Seen, Settings, Shown, Slot
+from sim.mujoco.settings import COMMAND, Seen, Settings, Shown, Slot
 from sim.mujoco.vary import Stage
 from sim.randomize import Randomizer
 from sim.render import RenderContext, Renderer
+from sim.resets import State
 from sim.robots import ROBOTS
 from sim.scene import CONTROL_HZ, CONTROL_STEPS, PHYSICS_DT_S
 from sim.state import Goal, SceneState
@@ -68,16 +69,22 @@ class Episodes:
         self._context: RenderContext | None = None
         self._privileged_size = max(_privileged_size(task, len(self._robot.joints)) for task in TASKS.values())
 
-    def reset(self, ids: list[int], seeds: list[int], tasks: list[str]) -> Arrays:
-        """Start an episode in each environment and show it."""
-        for env, seed, name in zip(ids, seeds, tasks, strict=True):
+    def reset(self, ids: list[int], seeds: list[int], tasks: list[str], starts: list[State | None] | None = None) -> Arrays:
+        """Start an episode in each environment, from the seed's own initial state or from one of a bank, and show it."""
+        for env, seed, name, found in zip(ids, seeds, tasks, starts or [None] * len(ids), strict=True):
             task = TASKS[name]
-            start = task.draw(seed)
+            if found is not None and found.task != name:
+                raise SimulationError(f"task '{name}' cannot start from a state of task '{found.task}'")
+            start = task.draw(seed if found is None else found.seed)
             instruction = task.instruction(start, seed, self._settings.paraphrases)
             variation = self._randomizer.draw(seed, task.scene, self._robot) if self._settings.randomize.active else None
             self._slots[env] = Slot(name, seed, instruction, 0, False, start.goal, {}, NO_PHYSICS, variation)
-            self._varied(env).reset(start)
-            self._begin(env, _row(hold(self._state([env])), 0))
+            if found is None:
+                self._varied(env).reset(start)
+                self._begin(env, _row(hold(self._state([env])), 0))
+            else:
+                self._varied(env).load(found.arrays["physics"])
+                self._begin(env, {key.removeprefix(COMMAND): value for key, value in found.arrays.items() if key.startswith(COMMAND)})
         return self._views(ids, image=True)
 
     def chunk(self, ids: list[int], actions: np.ndarray, render: Render) -> Arrays:

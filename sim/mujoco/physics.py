@@ -108,7 +108,10 @@ class Physics:
         return saved
 
     def load(self, saved: np.ndarray) -> None:
-        """Continue from what `save` returned, bit by bit."""
+        """Continue from what `save` returned, bit by bit. Raises `SimulationError` if that was in another model."""
+        size = mujoco.mj_stateSize(self.model, STATE)
+        if len(saved) != size:
+            raise SimulationError(f"the state has {len(saved)} numbers, scene '{self._scene.name}' has {size}: it is of another model")
         mujoco.mj_setState(self.model, self.data, saved, STATE)
         self._locate()
 

@@ -17,6 +17,10 @@ ServoTarget = tuple[np.ndarray, float]
 """Arm joints `(J,)` [rad] and gripper opening from 0 to 1."""
 
 
+COMMAND = "command."
+"""Prefix of the command's arrays in a bank."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What all workers of one environment share."""
@@ -71,3 +75,8 @@ class Slot:
     seen: tuple[Seen, ...] = ()
     """What may still be shown, oldest first; empty where observations are neither late nor lost."""
     shown: Shown = Shown(0, 0)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a new episode needs to start from here: the physics and what the servos were told last."""
+        return {"physics": self.physics} | {f"{COMMAND}{name}": np.asarray(value) for name, value in self.command.items()}
