@@ -1,3 +1,6 @@
+# OpenUSD's stubs say that its functions return None.
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOptionalMemberAccess=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOptionalIterable=false
 """USD files of what a scene is made of, written from the same definitions that MuJoCo's models are made of.
 
 Masses and inertias are MuJoCo's own, so both backends simulate the same bodies. Shapes carry MuJoCo's contact parameters,
@@ -153,7 +156,9 @@ def _make_solid(prim: Usd.Prim, material: UsdShade.Material) -> None:
     UsdPhysics.MassAPI.Apply(prim).CreateMassAttr(0.0)
     _apply(prim, "NewtonCollisionAPI")
     _apply(prim, "MjcCollisionAPI")
-    prim.CreateAttribute("mjc:solref", Sdf.ValueTypeNames.DoubleArray, custom=False, variability=Sdf.VariabilityUniform).Set(Vt.DoubleArray(SOLREF))
+    prim.CreateAttribute("mjc:solref", Sdf.ValueTypeNames.DoubleArray, custom=False, variability=Sdf.VariabilityUniform).Set(
+        Vt.DoubleArray(SOLREF)
+    )
     prim.CreateAttribute("newton:contactGap", Sdf.ValueTypeNames.Float, custom=False).Set(0.0)
     UsdShade.MaterialBindingAPI.Apply(prim).Bind(material, materialPurpose="physics")
 
