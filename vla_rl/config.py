@@ -26,8 +26,8 @@ class Strict(BaseModel):
 class SimConfig(Strict):
     """Which simulator, tasks and observation."""
 
-    backend: Literal["metaworld", "mujoco"] = "metaworld"
-    """Simulator backend: Meta-World's tasks, or the tabletop suite in MuJoCo."""
+    backend: Literal["metaworld", "mujoco", "isaaclab"] = "metaworld"
+    """Simulator: Meta-World's tasks, or the tabletop suite in MuJoCo or in Isaac Lab."""
     tasks: tuple[str, ...] = ("button-press-topdown", "window-open", "door-open", "drawer-open")
     """Task names of the backend, without version suffix."""
     num_envs: Positive = 32
@@ -50,6 +50,8 @@ class SimConfig(Strict):
     """What varies from episode to episode besides the initial state, in training and evaluation alike; tabletop suite."""
     resets: Resets = DefaultResets()
     """Where the episodes of on-policy training start; evaluation always starts from the tasks' own distribution."""
+    device: str = "cpu"
+    """Where Isaac Lab simulates and draws."""
 
 
 def require_own_starts(sim: SimConfig) -> None:

@@ -62,6 +62,7 @@ def make_env(config: SimConfig) -> VecEnv:
         config.paraphrases,
         config.robot,
         config.control,
+        config.device,
         config.randomize,
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sim.control import KINDS, Kind
-from sim.mujoco.settings import Settings, Slot
 from sim.randomize import TERMS, Randomize, Randomizer, require_supported
 from sim.robots import ROBOTS
 from sim.scene import CONTROL_HZ
+from sim.settings import Settings, Slot
 from sim.tabletop import CAMERAS, entry_names, make_spec
 from sim.tasks import TASKS
 from sim.tasks.task import Paraphrases

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from sim.camera import Camera
-from sim.looks import moved, photographed, recoloured, tilted
+from sim.looks import moved, recoloured, tilted
 from sim.randomize import Variation
 from sim.render import Renderer
 from sim.robots import Robot
@@ -36,14 +36,8 @@ class Stage:
         self._renderer, self._nominal, self._scene, self._camera = Renderer(nominal, camera, px), nominal, scene, camera
         self._data = mujoco.MjData(self._renderer.model)
 
-    def render(self, saved: np.ndarray, variation: Variation, step: int) -> np.ndarray:
-        """Image `(px, px, 3)` uint8.
-
-        Args:
-            saved: physics state, from `Physics.save`.
-            variation: of the episode.
-            step: control step after which the state was there.
-        """
+    def render(self, saved: np.ndarray, variation: Variation) -> np.ndarray:
+        """Image `(px, px, 3)` uint8 of a state from `Physics.save`, as its episode varies it."""
         model, data = self._renderer.model, self._data
         self._paint(variation)
         self._illuminate(variation)
@@ -51,7 +45,7 @@ class Stage:
         mujoco.mj_setState(model, data, saved, mujoco.mjtState.mjSTATE_INTEGRATION)
         for update in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
             update(model, data)
-        return photographed(self._renderer.render(data), variation, step)
+        return self._renderer.render(data)
 
     def _paint(self, v: Variation) -> None:
         """Recolour what stands on the table, the table and the floor."""

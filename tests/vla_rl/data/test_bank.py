@@ -105,12 +105,12 @@ def test_a_rollout_starts_where_it_is_told_and_keeps_groups_apart(bank: Path) ->
 
 def test_resets_are_refused_where_nothing_is_trained_on_policy(bank: Path, tmp_path: Path) -> None:
     resets = {"name": "bank", "path": str(bank)}
-    with pytest.raises(ValidationError, match="only on-policy training starts elsewhere: sim.resets 'bank' has no use here"):
+    with pytest.raises(ValidationError, match=r"only on-policy training starts elsewhere: sim.resets 'bank' has no use here"):
         CollectConfig(sim={"backend": "mujoco", "tasks": ["lift"], "resets": resets})  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="only on-policy training starts elsewhere"):
         BankConfig(sim={"backend": "mujoco", "tasks": ["lift"], "resets": resets})  # type: ignore[arg-type]
     config = Config(algorithm=SftConfig(), sim=SIM.model_copy(update={"resets": BankResets(path=bank)}))
-    with pytest.raises(ValueError, match="sft starts no training episodes: sim.resets 'bank' has no use"):
+    with pytest.raises(ValueError, match=r"sft starts no training episodes: sim.resets 'bank' has no use"):
         train(config, tmp_path / "run")
     gone = SIM.model_copy(update={"resets": BankResets(path=tmp_path / "gone")})
     with pytest.raises(SimulationError, match="is no bank of states"):

@@ -1,10 +1,10 @@
-"""What travels between the parent and its MuJoCo workers: settings, and the state of an episode; without a simulator."""
+"""What travels between the parent and the workers of the tabletop suite: settings, and the state of an episode. No simulator."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,10 +15,8 @@ Kind = Literal["ee_delta", "joint_delta"]
 Paraphrases = Literal["train", "held_out"]
 ServoTarget = tuple[np.ndarray, float]
 """Arm joints `(J,)` [rad] and gripper opening from 0 to 1."""
-
-
 COMMAND = "command."
-"""Prefix of the command's arrays in a bank."""
+"""Prefix of the command's arrays in a bank of states."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Settings:
     horizon: int | None
     """Control steps of an episode; the task's own if `None`."""
     paraphrases: Paraphrases
-    randomize: Randomize
+    randomize: Randomize = field(default_factory=Randomize)
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Seen:
     """What there was to see after a control step."""
 
     step: int
-    physics: np.ndarray
-    """From `Physics.save`."""
+    physics: Any
+    """The simulator's saved state, to draw the image from."""
     state: np.ndarray
     """`(J + 1,)` float32 joint angles [rad] and gripper opening."""
 
@@ -50,8 +48,8 @@ class Seen:
 class Shown:
     """Of which control steps the observation is."""
 
-    image: int
-    state: int
+    image: int = 0
+    state: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,17 +64,20 @@ class Slot:
     goal: Mapping[str, int | float]
     command: dict[str, np.ndarray]
     """`Command`, without the batch dimension."""
-    physics: np.ndarray
-    """Of a snapshot; empty while the environment lives."""
+    diverged: bool = False
+    """Whether the physics broke down, which ended the episode."""
+    physics: Any = None
+    """Of a snapshot, as its simulator wants it."""
     variation: Variation | None = None
     """Of the episode; `None` where nothing is randomised."""
     line: tuple[Sent[ServoTarget], ...] = ()
     """The command in force and those on their way; empty where none is late."""
     seen: tuple[Seen, ...] = ()
     """What may still be shown, oldest first; empty where observations are neither late nor lost."""
-    shown: Shown = Shown(0, 0)
+    shown: Shown = Shown()
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a new episode needs to start from here: the physics and what the servos were told last."""
+        """What a new episode needs to start from here: the physics, if that is one array, and what the servos were told last."""
+        assert isinstance(self.physics, np.ndarray)
         return {"physics": self.physics} | {f"{COMMAND}{name}": np.asarray(value) for name, value in self.command.items()}
