@@ -33,7 +33,7 @@ class BankConfig(Strict):
     """Control steps between states that are kept."""
     wander: Annotated[int, Field(ge=0)] = 10
     """Most control steps of random actions before the expert takes over; each episode draws how many."""
-    noise_std: Annotated[float, Field(ge=0)] = 0.3
+    noise_std: Annotated[float, Field(ge=0)] = 0.1
     """Standard deviation of Gaussian noise on the expert's actions, in action units."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Selects the initial states among the training seeds, and draws the disturbances."""
