@@ -36,8 +36,8 @@ from policies.config import SmolVlaConfig
 from policies.factors import Decision
 from policies.gaussian import GaussianFactors
 from policies.heads import flow
-from policies.heads.chain import Network, Output, chain_factors, sample_chain
-from policies.heads.draw import randn
+from policies.heads.chain import Network, Output, chain_factors, greedy_chain, sample_chain
+from policies.heads.draw import given, randn
 from policies.heads.flow import FlowProcess
 from policies.heads.reduce import weighted_mean
 from policies.interface import Mode, Observation, PolicySpec, SpecError
@@ -136,12 +136,20 @@ class SmolVlaPolicy(nn.Module):
         self, context: SmolVlaContext, mode: Mode = "stochastic", temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> tuple[torch.Tensor, Decision]:
         """Draw one chunk `(B, K, A)` per context row, in the spec's units. Greedy is LeRobot's own sampler."""
-        settings = self.lerobot.config
-        noise = randn((len(context), settings.chunk_size, settings.max_action_dim), generator, self.device)
+        noise = randn((len(context), *self.noise_shape), generator, self.device)
         padded, decision = sample_chain(
             self.process, self._network(context), noise, mode, self.config.head.stochastic, temperature, generator
         )
         return self.postprocessor(padded[..., : self.spec.action.dim]), decision
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """Shape of the initial noise of a greedy chunk: with SmolVLA's padded action dimension."""
+        return self.lerobot.config.chunk_size, self.lerobot.config.max_action_dim
+
+    def greedy(self, context: SmolVlaContext, noise: torch.Tensor | None) -> torch.Tensor:
+        """The greedy chunk `(B, K, A)` in the spec's units, from `noise` `(B, *noise_shape)`."""
+        return self.postprocessor(greedy_chain(self.process, self._network(context), given(noise))[..., : self.spec.action.dim])
 
     def factors(self, context: SmolVlaContext, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
         """Transition of each stochastic step; padded action dimensions do not count. `mask` `(B, K, A)` bool."""

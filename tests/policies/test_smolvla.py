@@ -48,8 +48,11 @@ def test_greedy_chunks_are_lerobots_own(vlm: Path, steps: int) -> None:
     torch.manual_seed(0)
     policy = make_policy(tiny_smolvla(vlm, steps), SPEC)
     assert isinstance(policy, SmolVlaPolicy)
+    noise = torch.randn((5, *policy.noise_shape), generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
-        chunk, _ = policy.sample(policy.encode(observations(5)), "greedy", 1.0, torch.Generator().manual_seed(7))
+        context = policy.encode(observations(5))
+        chunk, _ = policy.sample(context, "greedy", 1.0, torch.Generator().manual_seed(7))
+        assert torch.equal(policy.greedy(context, noise), chunk)
     assert torch.equal(chunk, lerobot_chunk(policy, 7))
 
 
