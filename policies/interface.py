@@ -269,6 +269,10 @@ class TrainablePolicy[C: Context](ChunkPolicy[C], Protocol):
         """Normalisation statistics by name."""
         ...
 
+    def normalised(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """A state entry `(B, S)` in the spec's units as the network sees it."""
+        ...
+
     def save(self, folder: Path) -> None:
         """Write the weights into a policy folder; a crash leaves the old or the new ones."""
         ...

@@ -10,10 +10,10 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, ByT5Tokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from policies.byte_tokens import MAX_BYTES
+
 MINILM_DIM = 384
 BYTE_DIM = 64
-MAX_BYTES = 256
-"""Longest instruction in tokens, the end mark included; what is longer is cut."""
 
 
 class ByteEncoder(nn.Module):

@@ -106,6 +106,10 @@ class SmolVlaPolicy(nn.Module):
         step = next(step for step in self.preprocessor.steps if isinstance(step, NormalizerProcessorStep))
         return step.state_dict()
 
+    def normalised(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """State entry `name` `(B, S)` by LeRobot's processor."""
+        return self._normalised(value, name)
+
     def encode(self, obs: Observation) -> SmolVlaContext:
         """Run the vision-language model on B observations. Raises `SpecError` for an observation off the spec."""
         self.spec.check(obs)
@@ -208,10 +212,10 @@ class SmolVlaPolicy(nn.Module):
         batch[OBS_STATE] = torch.as_tensor(obs[OBS_STATE])
         return {name: value.to(self.device) if torch.is_tensor(value) else value for name, value in self.preprocessor(batch).items()}
 
-    def _normalised(self, chunk: torch.Tensor) -> torch.Tensor:
+    def _normalised(self, value: torch.Tensor, feature: str = ACTION) -> torch.Tensor:
         statistics = self.statistics()
-        mean, std = (statistics[f"{ACTION}.{name}"].to(chunk) for name in ("mean", "std"))
-        return (chunk - mean) / std
+        mean, std = (statistics[f"{feature}.{name}"].to(value) for name in ("mean", "std"))
+        return (value - mean) / std
 
     def _pad(self, value: torch.Tensor) -> torch.Tensor:
         """`(..., A)` → SmolVLA's padded action dimension."""

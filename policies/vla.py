@@ -119,6 +119,10 @@ class VlaPolicy(nn.Module):
         """Normalisation buffers by name."""
         return self.normalizer.state_dict()
 
+    def normalised(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """State entry `name` `(B, S)`, its range mapped to [-1, 1]."""
+        return self.normalizer[name](value)
+
     def encode(self, obs: Observation) -> VlaContext:
         """Run encoders and trunk on B observations, numpy or torch. Raises `SpecError` for an observation off the spec."""
         self.spec.check(obs)
