@@ -52,7 +52,7 @@ def export_onnx(policy: Policy, path: Path) -> int:
     images = [torch.zeros((1, *entry.shape), dtype=torch.uint8) for entry in spec.of_kind("image")]
     states = [torch.zeros((1, *entry.shape)) for entry in spec.of_kind("state")]
     noise = [] if policy.noise_shape is None else [torch.zeros((1, *policy.noise_shape))]
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its optimiser warns about folds that it leaves alone
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter, about itself
         torch.onnx.export(
