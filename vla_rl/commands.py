@@ -132,6 +132,25 @@ def export(args: list[str]) -> None:
         print(f"policy.onnx differs from torch by at most {bundle.onnx.max_difference:.2g} of half an action range on the sample")
 
 
+def serve(args: list[str]) -> None:
+    """`vla-rl serve BUNDLE [--host 127.0.0.1] [--port 8760] [--token-file FILE --cert FILE --key FILE]`."""
+    parser = _parser("serve", "A policy server. On a network address it needs a token and TLS; on 127.0.0.1 neither.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    parser.add_argument("--port", type=int, default=8760, help="0 takes a free one (default: 8760)")
+    parser.add_argument("--token-file", type=Path, help="shared secret, in a file that only you can read")
+    parser.add_argument("--cert", type=Path, help="TLS certificate, PEM")
+    parser.add_argument("--key", type=Path, help="its private key, in a file that only you can read")
+    parser.add_argument("--backend", choices=["auto", "torch", "onnx"], default="auto", help="auto: onnx where the bundle has it")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    known = parser.parse_args(args)
+    if (known.cert is None) != (known.key is None):
+        raise ConfigError("vla-rl serve: --cert and --key belong together")
+    from robot.serve.run import serve_bundle
+
+    serve_bundle(known.bundle, known.host, known.port, known.token_file, known.cert, known.key, known.backend, known.device)
+
+
 def grid(args: list[str]) -> None:
     """`vla-rl grid GRID [--only CELL ...] [--runs DIR] [--dry-run]`."""
     parser = _parser("grid", "An experiment cell by cell; finished cells are skipped.")
