@@ -72,6 +72,7 @@ class RemotePolicy:
         self._host, self._token, self._tls, self._timeout_s = host, token or "", client_tls(ca) if ca else None, timeout_s
         self._connection: Connection | None = None
         self._pause_s, self._next_attempt = BACKOFF_S[0], 0.0
+        self._reason: Exception = TimeoutError("there was no time to try")
         self._bundle: Bundle | None = None
         self.takes_prefix = False
         self.max_batch = 1
@@ -94,11 +95,14 @@ class RemotePolicy:
         while True:
             connection = self._connected(deadline)
             try:
-                return self._ask(connection, observation, prefix, seed, deadline)
+                chunk = self._ask(connection, observation, prefix, seed, deadline)
             except (ConnectionLostError, ProtocolError) as error:
-                self._drop(error)
-                if time.monotonic() >= deadline:
-                    raise ServerUnavailableError(f"{self._where} gave no chunk within {self._timeout_s:g} s: {error}") from error
+                logger.warning("%s: %s", self._where, error)
+                self.close()
+                self._wait_longer(error)
+            else:
+                self._pause_s = BACKOFF_S[0]
+                return chunk
 
     def close(self) -> None:
         """Disconnect. Safe to call twice."""
@@ -144,22 +148,24 @@ class RemotePolicy:
 
     def _connected(self, deadline: float) -> Connection:
         """The connection, made anew where there is none, with growing pauses. Raises `ServerUnavailableError` at the deadline."""
-        reason: Exception = TimeoutError("the pause after the last attempt is not over")
         while self._connection is None:
             now = time.monotonic()
             if max(now, self._next_attempt) >= deadline:
-                raise ServerUnavailableError(f"{self._where} cannot be reached: {reason}") from reason
+                raise ServerUnavailableError(f"{self._where} gave nothing in time: {self._reason}") from self._reason
             time.sleep(max(0.0, self._next_attempt - now))
             try:
                 self._connection = self._join(deadline)
-                self._pause_s = BACKOFF_S[0]
             except (ConnectionLostError, ProtocolError, OSError) as error:
                 if isinstance(error, ProtocolError) and error.code in ("unauthenticated", "version"):
                     raise ServerUnavailableError(f"{self._where} refused: {error}") from error  # trying again will not help
-                reason = error
-                self._next_attempt = time.monotonic() + self._pause_s * random.uniform(0.5, 1)
-                self._pause_s = min(2 * self._pause_s, BACKOFF_S[1])
+                self._wait_longer(error)
         return self._connection
+
+    def _wait_longer(self, reason: Exception) -> None:
+        """Put off the next attempt, twice as long as the last time; a chunk that comes makes pauses short again."""
+        self._reason = reason
+        self._next_attempt = time.monotonic() + self._pause_s * random.uniform(0.5, 1)
+        self._pause_s = min(2 * self._pause_s, BACKOFF_S[1])
 
     def _join(self, deadline: float) -> Connection:
         """Connect and begin a session."""
@@ -198,10 +204,6 @@ class RemotePolicy:
                 f"{self._where} now serves another bundle ({bundle.digest[:12]}…, before {self._bundle.digest[:12]}…); arm again with it"
             )
         self._bundle, self.takes_prefix, self.max_batch = bundle, welcome.takes_prefix, welcome.max_batch
-
-    def _drop(self, error: Exception) -> None:
-        logger.warning("%s: %s", self._where, error)
-        self.close()
 
 
 def _welcome(frame: Frame, key: bytes) -> Welcome:

@@ -51,7 +51,7 @@ class Connection:
             while rest:
                 rest = rest[_retry(self._socket, partial(self._socket.send, rest[:PART]), deadline, select.POLLOUT) :]
         except TimeoutError:
-            raise ConnectionLostError(f"the other side did not read a frame within {within_s:g} s") from None
+            raise ConnectionLostError(f"the other side did not read a frame within {max(within_s, 0):.3g} s") from None
         except OSError as error:
             raise ConnectionLostError(f"the connection broke: {error}") from error
 
@@ -71,7 +71,7 @@ class Connection:
         try:
             first = self._read(1, deadline)
         except TimeoutError:
-            raise ConnectionLostError(f"nothing came within {within_s if wait_s is None else wait_s:.3g} s") from None
+            raise ConnectionLostError(f"nothing came within {max(within_s if wait_s is None else wait_s, 0):.3g} s") from None
         if wait_s is not None:
             deadline = time.monotonic() + within_s
         try:
