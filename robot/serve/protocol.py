@@ -37,6 +37,9 @@ NONCE_BYTES = 32
 NO_SECRET = b""
 """Key of messages that are sent before there is a session; such a signature proves nothing."""
 
+MESSAGE_CHARACTERS = 1000
+"""Longest explanation of a failure."""
+
 Sender = Literal["server", "client"]
 Code = Literal["malformed", "version", "oversized", "unauthenticated", "replay", "slow", "observation", "policy"]
 """Why something is refused. After `observation` and `policy` the session goes on; everything else ends it."""
@@ -120,7 +123,7 @@ class Failure(_Message):
 
     type: Literal["failure"] = "failure"
     code: Code
-    message: str
+    message: Annotated[str, Field(max_length=MESSAGE_CHARACTERS)]
 
 
 Message = Annotated[Hello | Join | Welcome | Request | Actions | Failure, Field(discriminator="type")]
@@ -154,6 +157,12 @@ class Frame(NamedTuple):
     def signed(self, sender: Sender, key: bytes) -> bool:
         """Whether `sender` signed the frame with `key`."""
         return hmac.compare_digest(self.mac, _sign(self.prefix + self.header + self.body, sender, key))
+
+
+def failure(code: Code, reason: object) -> Failure:
+    """A failure for a reason, which may quote what the other side sent: without control characters, and not too long."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(reason))
+    return Failure(code=code, message=text[:MESSAGE_CHARACTERS])
 
 
 def session_key(token: str, server_nonce: str, client_nonce: str) -> bytes:

@@ -30,6 +30,7 @@ from robot.serve.protocol import (
     Welcome,
     declare,
     encode,
+    failure,
     parse,
     session_key,
     split,
@@ -174,8 +175,9 @@ class _Session:
             while not self._service.stopping.is_set():
                 self._answer()
         except ProtocolError as error:
-            logger.warning("%s refused (%s): %s", self._who, error.code, error)
-            self._connection.refuse(encode(Failure(code=error.code, message=str(error)), "server", self._key))
+            refusal = failure(error.code, error)
+            logger.warning("%s refused (%s): %s", self._who, refusal.code, refusal.message)
+            self._connection.refuse(encode(refusal, "server", self._key))
 
     def _join(self) -> None:
         policy, limits = self._service.policy, self._service.limits
@@ -212,13 +214,13 @@ class _Session:
             observation, prefix = _observation(request, arrays, self._service.limits.batch)
             chunk, seconds = self._service.decide(observation, prefix, request.seed)
         except SpecError as error:
-            return Failure(code="observation", message=str(error)), {}
+            return failure("observation", error), {}
         except PolicyError as error:
             logger.error("%s: %s", self._who, error)
-            return Failure(code="policy", message=str(error)), {}
+            return failure("policy", error), {}
         except Exception:
             logger.exception("%s: the policy failed", self._who)
-            return Failure(code="policy", message="the policy failed; the server's log says why"), {}
+            return failure("policy", "the policy failed; the server's log says why"), {}
         actions = {"chunk": chunk}
         return Actions(number=request.number, inference_s=seconds, arrays=declare(actions)), actions
 

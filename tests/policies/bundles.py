@@ -10,6 +10,7 @@ from policies.action_map import ActionTerm
 from policies.bundle import Bundle, ObservationTerm
 from policies.config import HeadConfig, PolicyConfig
 from policies.images import Pinhole
+from policies.interface import Policy
 from policies.pack import pack
 from policies.vla import VlaPolicy
 from tests.policies.helpers import IMAGE, SPEC, STATE, TEXT, observations
@@ -27,7 +28,7 @@ def make_policy(head: HeadConfig) -> VlaPolicy:
     return VlaPolicy(PolicyConfig(chunk=SPEC.chunk, executed=SPEC.executed, head=head), SPEC)
 
 
-def describe(policy: VlaPolicy) -> Bundle:
+def describe(policy: Policy) -> Bundle:
     """A description that fits."""
     return Bundle(
         spec=SPEC,

@@ -52,7 +52,7 @@ def threaded(bundle: Path) -> Iterator[tuple[PolicyServer, LocalPolicy]]:
 
 
 def test_the_same_chunk_in_process_by_torch_by_onnx_and_over_the_server(tmp_path: Path) -> None:
-    policy = make_bundle(tmp_path / "bundle", FlowHeadConfig(), onnx=True)
+    policy = make_bundle(tmp_path / "bundle", FlowHeadConfig(steps=2), onnx=True)
     by_torch, by_onnx = (open_bundle(tmp_path / "bundle", backend) for backend in ("torch", "onnx"))
     recorded = observations(8, seed=3)
     command = [*SERVE, str(tmp_path / "bundle"), "--port", "0", "--backend", "torch"]
@@ -160,7 +160,7 @@ def test_a_changed_bundle_is_not_served(bundle: Path, tmp_path: Path, capsys: py
 
 def test_a_server_that_is_restarted(bundle: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    make_bundle(other, FlowHeadConfig(), onnx=True)
+    make_bundle(other, GaussianHeadConfig(start_std=0.4), onnx=True)
     obs = observations(1)
     with running(strict_server(bundle)) as (process, port):
         remote = RemotePolicy(port=port, timeout_s=PATIENCE_S)

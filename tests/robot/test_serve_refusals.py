@@ -188,6 +188,8 @@ def test_a_pickle_is_never_evaluated(port: int, tmp_path: Path) -> None:
             "greater than or equal",
         ),
         (b'{"type":"request","number":1,"seed":0,"texts":{},"arrays":[{"name":"x","dtype":"uint8","shape":[7]}]}', "7 bytes are declared"),
+        (b'{"type":"request","number":1,"seed":0,"texts":{},"arrays":[],"a\\n09:00 joined":1}', "a?09:00 joined: Extra inputs"),
+        (b'{"type":"request","number":1,"seed":0,"texts":{},"arrays":[],"' + b"x" * 5000 + b'":1}', "x" * 900),
         (b'{"type":"hello","nonce":"' + b"0" * 64 + b'"}', "after join come requests, got hello"),
     ],
 )
