@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from policies.interface import PolicySpec, SpecError
-from sim.metaworld.env import MetaworldVecEnv
 from sim.vec_env import SEED_RANGES, SimulationError
 from tests.vla_rl.data.conftest import CAMERA, ENV_SPEC, episode
 from tests.vla_rl.independent import Independent
