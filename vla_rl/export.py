@@ -10,7 +10,7 @@ from policies.bundle import Bundle
 from policies.folder import load_policy
 from policies.interface import Observation, Policy
 from policies.pack import pack
-from sim.vec_env import SEED_RANGES, VecEnv
+from sim.vec_env import SEED_RANGES, VecEnv, seat
 from vla_rl.config import SimConfig
 from vla_rl.deployment import action_map, joint_limits, observation_terms, seen_delays
 from vla_rl.provenance import describe_environment
@@ -20,7 +20,7 @@ from vla_rl.train import make_env
 TOLERANCE = 1e-3
 """Of half an action range: other processors round differently, and a denoising chain carries that on."""
 DECISIONS = 4
-"""Recorded decisions, one of each of so many training episodes."""
+"""Recorded decisions, at most; one of each of so many training episodes."""
 
 
 def export(folder: Path, config: SimConfig, out: Path, onnx: bool = False) -> Bundle:
@@ -37,7 +37,7 @@ def export(folder: Path, config: SimConfig, out: Path, onnx: bool = False) -> Bu
         BundleError: what was written does not act as the policy; nothing is left at `out`.
     """
     policy = load_policy(folder)
-    env = make_env(config.model_copy(update={"num_envs": DECISIONS, "workers": 1}))
+    env = make_env(config.model_copy(update={"num_envs": max(DECISIONS, len(config.tasks)), "workers": 1}))
     try:
         require_matching_env(policy.spec, env)
         observation = _observe(policy, env)
@@ -48,8 +48,10 @@ def export(folder: Path, config: SimConfig, out: Path, onnx: bool = False) -> Bu
 
 def _observe(policy: Policy, env: VecEnv) -> Observation:
     """`(DECISIONS, ...)` observations of training episodes after one chunk of the policy, when things move."""
-    ids = list(range(DECISIONS))
-    first = env.reset(ids, list(SEED_RANGES["train"][:DECISIONS]), [env.tasks[i % len(env.tasks)] for i in ids])
+    seats = seat(env, [env.tasks[i % len(env.tasks)] for i in range(DECISIONS)])
+    ids = [env_id for env_id in seats if env_id is not None]
+    tasks = [task for env_id, task in zip(seats, env.tasks * DECISIONS, strict=False) if env_id is not None]
+    first = env.reset(ids, list(SEED_RANGES["train"][: len(ids)]), tasks)
     with torch.no_grad():
         chunk, _ = policy.sample(policy.encode(first), "greedy", 1.0, torch.Generator().manual_seed(0))
     return env.step_chunk(chunk[:, : policy.spec.executed].numpy(), ids).obs
