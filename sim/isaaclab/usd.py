@@ -75,6 +75,10 @@ def _add_joint(stage: Usd.Stage, root: Sdf.Path, fixture: Fixture, base: Sdf.Pat
     _apply(prim, "NewtonJointAPI")
     prim.CreateAttribute("newton:damping", Sdf.ValueTypeNames.Float, custom=False).Set(fixture.damping / per_unit)
     prim.CreateAttribute("newton:friction", Sdf.ValueTypeNames.Float, custom=False).Set(fixture.resistance)
+    if fixture.stiffness:
+        _apply(prim, "MjcJointAPI")
+        spring = prim.CreateAttribute("mjc:stiffness", Sdf.ValueTypeNames.Double, custom=False, variability=Sdf.VariabilityUniform)
+        spring.Set(fixture.stiffness)
 
 
 def _new(path: Path, name: str) -> tuple[Usd.Stage, UsdGeom.Xform]:
@@ -153,7 +157,9 @@ def _make_solid(prim: Usd.Prim, material: UsdShade.Material) -> None:
     UsdPhysics.MassAPI.Apply(prim).CreateMassAttr(0.0)
     _apply(prim, "NewtonCollisionAPI")
     _apply(prim, "MjcCollisionAPI")
-    prim.CreateAttribute("mjc:solref", Sdf.ValueTypeNames.DoubleArray, custom=False, variability=Sdf.VariabilityUniform).Set(Vt.DoubleArray(SOLREF))
+    prim.CreateAttribute("mjc:solref", Sdf.ValueTypeNames.DoubleArray, custom=False, variability=Sdf.VariabilityUniform).Set(
+        Vt.DoubleArray(SOLREF)
+    )
     prim.CreateAttribute("newton:contactGap", Sdf.ValueTypeNames.Float, custom=False).Set(0.0)
     UsdShade.MaterialBindingAPI.Apply(prim).Bind(material, materialPurpose="physics")
 
