@@ -98,7 +98,7 @@ def mat_names(scene: Scene) -> tuple[str, ...]:
 
 def build(scene: Scene, robot: Robot) -> mujoco.MjSpec:
     """The MuJoCo model of a robot in front of a scene, with position servos named like their joints."""
-    spec = mujoco.MjSpec.from_file(str(robot.model))
+    spec = mujoco.MjSpec.from_string(robot.mjcf())
     spec.option.timestep = PHYSICS_DT_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL
