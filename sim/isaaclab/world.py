@@ -212,26 +212,6 @@ class IsaacWorld:
         rows = {name: array[list(env_ids)].cpu().numpy() for name, array in self._arrays().items()}
         return [Snapshot(**{name: row[i] for name, row in rows.items()}) for i in range(len(env_ids))]
 
-<<<<<<< HEAD
-=======
-    def load(self, env_ids: Sequence[int], snapshots: Sequence[Snapshot]) -> None:
-        """Put environments back into saved states, of any environment; stepping on is then bit-identical."""
-        for fixture in self._fixtures:  # tells the solver that anchors change
-            fixture.write_root_pose_to_sim_index(
-                root_pose=fixture.data.root_link_pose_w.torch[self._ids(env_ids)], env_ids=self._ids(env_ids)
-            )
-        NewtonManager.invalidate_fk()
-        saved = {name: self._tensor(np.stack([getattr(s, name) for s in snapshots])) for name in Snapshot.__dataclass_fields__}
-        arrays, rows = self._arrays(), list(env_ids)
-        others = arrays["warm_start"].clone()
-        for name, array in arrays.items():
-            array[rows] = saved[name]
-        self._sim.forward()  # clears warm starts, of all environments
-        arrays["warm_start"].copy_(others)
-        arrays["warm_start"][rows] = saved["warm_start"]
-        self._scene.update(0.0)
-
->>>>>>> tasks
     def _arrays(self) -> Mapping[str, torch.Tensor]:
         """The simulator's own memory, one row per environment: what is written there is simulated."""
         n, solver = self.num_envs, NewtonManager._solver
