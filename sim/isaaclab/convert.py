@@ -31,18 +31,22 @@ def robot_usd(robot: Robot) -> Path:
     """The USD file of a robot: beside its MJCF file, or converted into the cache folder.
 
     Raises:
-        SimulationError: the model file is missing, or the converter cannot be installed or fails.
+        SimulationError: the model file or its meshes are missing, or the converter cannot be installed or fails.
     """
     committed = robot.model.with_suffix(".usda")
     if committed.is_file():
         return committed
     if not robot.model.is_file():
         raise SimulationError(f"robot '{robot.name}' has no model file {robot.model}")
-    content = hashlib.sha256(robot.model.read_bytes() + CONVERTER.encode()).hexdigest()[:16]
+    text = robot.mjcf()
+    content = hashlib.sha256((text + CONVERTER).encode()).hexdigest()[:16]
     converted = cache_folder() / "usd" / f"{robot.name}-{content}" / f"{robot.name}.usda"
     if not converted.is_file():
         print(f"converting {robot.model.name} to USD; the result is kept in {converted.parent}", file=sys.stderr)
-        convert(robot.model, converted)
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / robot.model.name
+            model.write_text(text)
+            convert(model, converted)
     return converted
 
 
