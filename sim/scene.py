@@ -129,6 +129,7 @@ def build(scene: Scene, robot: Robot) -> mujoco.MjSpec:
             stiffness=[fixture.stiffness, 0.0, 0.0],
             damping=[fixture.damping, 0.0, 0.0],
             frictionloss=fixture.resistance,
+            armature=0.0,  # else that of the robot file's joints
         )
         add_shapes(moving, fixture.moving, friction=1.0, mass=fixture.mass)
     return spec

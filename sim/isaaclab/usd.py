@@ -82,10 +82,6 @@ def _add_joint(stage: Usd.Stage, root: Sdf.Path, fixture: Fixture, base: Sdf.Pat
     )
     prim.CreateAttribute("newton:damping", Sdf.ValueTypeNames.Float, custom=False).Set(fixture.damping / per_unit)
     prim.CreateAttribute("newton:friction", Sdf.ValueTypeNames.Float, custom=False).Set(fixture.resistance)
-    if fixture.stiffness:
-        _apply(prim, "MjcJointAPI")
-        spring = prim.CreateAttribute("mjc:stiffness", Sdf.ValueTypeNames.Double, custom=False, variability=Sdf.VariabilityUniform)
-        spring.Set(fixture.stiffness)
 
 
 def _new(path: Path, name: str) -> tuple[Usd.Stage, UsdGeom.Xform]:
