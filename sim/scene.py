@@ -77,6 +77,8 @@ class Fixture:
     """Dry friction of the joint [N] or [N·m]."""
     mass: float
     """Of the moving part [kg]."""
+    stiffness: float = 0.0
+    """Of a spring that draws the joint to 0 [N/m] or [N·m/rad]."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def mat_names(scene: Scene) -> tuple[str, ...]:
 
 def build(scene: Scene, robot: Robot) -> mujoco.MjSpec:
     """The MuJoCo model of a robot in front of a scene, with position servos named like their joints."""
-    spec = mujoco.MjSpec.from_file(str(robot.model))
+    spec = mujoco.MjSpec.from_string(robot.mjcf())
     spec.option.timestep = PHYSICS_DT_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL
@@ -124,8 +126,10 @@ def build(scene: Scene, robot: Robot) -> mujoco.MjSpec:
             axis=fixture.axis,
             range=fixture.range,
             limited=True,
+            stiffness=[fixture.stiffness, 0.0, 0.0],
             damping=[fixture.damping, 0.0, 0.0],
             frictionloss=fixture.resistance,
+            armature=0.0,  # else that of the robot file's joints
         )
         add_shapes(moving, fixture.moving, friction=1.0, mass=fixture.mass)
     return spec

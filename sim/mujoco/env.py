@@ -55,6 +55,7 @@ class MujocoVecEnv(WorkerVecEnv):
         check_name("set of paraphrases", paraphrases, ("train", "held_out"))
         check_name("robot", robot, tuple(ROBOTS))
         check_name("control", control, KINDS)
+        ROBOTS[robot].mjcf()  # missing meshes show now, not in a worker
         require_positive(num_envs=num_envs, workers=workers, image_px=image_px, horizon=1 if horizon is None else horizon)
         randomize = randomize or Randomize()
         require_supported(randomize, "mujoco", SUPPORTED)

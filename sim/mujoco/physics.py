@@ -51,7 +51,7 @@ class Physics:
         """Put everything where an episode starts."""
         model, data = self.model, self.data
         mujoco.mj_resetData(model, data)
-        data.qpos[self._q] = np.clip(np.array(self._robot.home) + start.joint_offset, *self.limits.T)
+        data.qpos[self._q] = np.clip(np.array(self._robot.home) + start.joint_offset[: len(self._q)], *self.limits.T)
         data.qpos[self._fingers] = self._robot.finger_travel
         for address, position, yaw in zip(self._free, start.body_pos, start.body_yaw, strict=True):
             data.qpos[address : address + 7] = (*position, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
