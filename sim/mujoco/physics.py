@@ -60,9 +60,9 @@ class Physics:
         self.data.ctrl[: len(self._q)] = joints
         self.data.ctrl[len(self._q) :] = opening * self._robot.finger_travel
 
-    def step(self) -> None:
-        """One control step. Raises `SimulationError` when the physics diverges."""
-        mujoco.mj_step(self.model, self.data, CONTROL_STEPS)
+    def step(self, steps: int = CONTROL_STEPS) -> None:
+        """So many physics steps, by default one control step. Raises `SimulationError` when the physics diverges."""
+        mujoco.mj_step(self.model, self.data, steps)
         self._locate()
         if self.data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number or not np.isfinite(self.data.qpos).all():
             raise SimulationError("the physics diverged")
