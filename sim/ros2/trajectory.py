@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -144,7 +145,7 @@ class TrajectoryFollower:
         return [joints.index(name) for name in self.joints]
 
     def _check_times(self, offsets: tuple[int, ...]) -> None:
-        if offsets[0] < 0 or any(b <= a for a, b in zip(offsets, offsets[1:], strict=False)):
+        if offsets[0] < 0 or any(b <= a for a, b in pairwise(offsets)):
             raise CommandRefusedError(f"time_from_start must increase from point to point, it is {[t / NS_PER_S for t in offsets]} s")
 
 
