@@ -99,7 +99,7 @@ def _report(node: Node, listeners: Sequence[Listener], commands: Sequence[Comman
         lines.append(_describe(listener))
         faults = publisher_problems(node, listener.stream)
         problems += faults or _stream_problems(listener)
-        if listener.ages_s and 0 <= min(listener.ages_s) and np.median(listener.ages_s) < OLD_S:
+        if listener.ages_s and min(listener.ages_s) >= 0 and np.median(listener.ages_s) < OLD_S:
             histograms.append(LatencyHistogram.of(listener.stream.name, listener.ages_s))
     for command in commands:
         problems += subscriber_problems(node, command.topic, command.message_type, command.qos)
