@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+import yaml
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -35,6 +36,14 @@ _domains = itertools.count(os.getpid())
 def unique_domain() -> int:
     """A domain that no other test of this machine uses at the moment, almost surely."""
     return 1 + next(_domains) % 100
+
+
+def write_profile(folder: Path, **changes: Any) -> Path:
+    """The profile of the simulated arm with some of its top-level sections replaced."""
+    profile = yaml.safe_load((ROOT / "configs" / "robots" / "arm7.yaml").read_text()) | changes
+    path = folder / "profile.yaml"
+    path.write_text(yaml.safe_dump(profile))
+    return path
 
 
 class Graph:
