@@ -25,6 +25,11 @@ TABLE_SIZE: Vector = (0.5, 0.7, 0.02)
 TABLE_CENTRE: Vector = (0.35, 0.0, -0.02)
 TABLE_COLOUR: Rgb = (0.72, 0.62, 0.5)
 FLOOR_Z = -0.5
+FLOOR_COLOUR: Rgb = (0.35, 0.37, 0.4)
+LIGHT_DIRECTION: Vector = (-1.0, 1.0, -1.0)
+"""Of the one light, as in Newton's renderer, where it cannot be chosen."""
+LIGHT, AMBIENT = 0.87, 0.39
+"""Diffuse and ambient strength that make MuJoCo's faces as bright as Newton's."""
 
 
 @dataclass(frozen=True)
@@ -93,17 +98,17 @@ def build(scene: Scene, robot: Robot) -> mujoco.MjSpec:
         body.gravcomp = 1.0
     _add_servos(spec, robot)
     world = spec.worldbody
-    world.add_light(pos=(0.3, -0.4, 1.5), dir=(0.1, 0.25, -1.0), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, castshadow=False)
-    world.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=(5, 5, 0.1), pos=(0, 0, FLOOR_Z), rgba=(0.35, 0.37, 0.4, 1))
-    _add_shapes(world, (Shape("box", TABLE_SIZE, TABLE_COLOUR, TABLE_CENTRE),), friction=1.0)
-    _add_shapes(world, scene.mats, solid=False)
+    _add_light(spec)
+    world.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=(5, 5, 0.1), pos=(0, 0, FLOOR_Z), rgba=(*FLOOR_COLOUR, 1))
+    add_shapes(world, (Shape("box", TABLE_SIZE, TABLE_COLOUR, TABLE_CENTRE),), friction=1.0)
+    add_shapes(world, scene.mats, solid=False)
     for body in scene.bodies:
         free = world.add_body(name=body.name)
         free.add_freejoint(name=body.name)
-        _add_shapes(free, body.shapes, friction=body.friction, mass=body.mass)
+        add_shapes(free, body.shapes, friction=body.friction, mass=body.mass)
     for fixture in scene.fixtures:
         base = world.add_body(name=fixture.name, mocap=True)
-        _add_shapes(base, fixture.base, friction=1.0)
+        add_shapes(base, fixture.base, friction=1.0)
         moving = base.add_body(name=f"{fixture.name}_moving")
         kind = {"slide": mujoco.mjtJoint.mjJNT_SLIDE, "hinge": mujoco.mjtJoint.mjJNT_HINGE}[fixture.joint]
         moving.add_joint(
@@ -115,8 +120,17 @@ def build(scene: Scene, robot: Robot) -> mujoco.MjSpec:
             damping=[fixture.damping, 0.0, 0.0],
             frictionloss=fixture.resistance,
         )
-        _add_shapes(moving, fixture.moving, friction=1.0, mass=fixture.mass)
+        add_shapes(moving, fixture.moving, friction=1.0, mass=fixture.mass)
     return spec
+
+
+def _add_light(spec: mujoco.MjSpec) -> None:
+    """One directional light without shadows or highlights, and ambient light."""
+    none = (0.0, 0.0, 0.0)
+    head = spec.visual.headlight
+    head.ambient, head.diffuse, head.specular = (AMBIENT,) * 3, none, none
+    light = spec.worldbody.add_light(type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, dir=LIGHT_DIRECTION, castshadow=False)
+    light.diffuse, light.ambient, light.specular = (LIGHT,) * 3, none, none
 
 
 def _add_servos(spec: mujoco.MjSpec, robot: Robot) -> None:
@@ -125,10 +139,11 @@ def _add_servos(spec: mujoco.MjSpec, robot: Robot) -> None:
     for joint, stiffness, damping, effort in gains:
         servo = spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         servo.set_to_position(kp=stiffness, kv=damping)
-        servo.forcelimited, servo.forcerange = True, (-effort, effort)
+        driven = spec.joint(joint)  # limited here and not at the servo, as Isaac Lab's actuators are
+        driven.actfrclimited, driven.actfrcrange = True, (-effort, effort)
 
 
-def _add_shapes(body: mujoco.MjsBody, shapes: tuple[Shape, ...], friction: float = 1.0, mass: float = 0.0, solid: bool = True) -> None:
+def add_shapes(body: mujoco.MjsBody, shapes: tuple[Shape, ...], friction: float = 1.0, mass: float = 0.0, solid: bool = True) -> None:
     """Add shapes that share the body's mass by volume; those that are not solid collide with nothing."""
     volumes = [np.prod(shape.size) if shape.kind == "box" else shape.size[0] ** 2 * shape.size[1] for shape in shapes]
     for shape, volume in zip(shapes, volumes, strict=True):

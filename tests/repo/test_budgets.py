@@ -19,7 +19,7 @@ SOURCES = [*modules(ROOT), *sorted((ROOT / "tests").rglob("*.py"))]
 
 
 def _presets() -> list[Path]:
-    return sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("grids", "results"))
+    return sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("grids", "results", "robots"))
 
 
 def test_files_are_short():

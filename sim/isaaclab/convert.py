@@ -1,0 +1,109 @@
+"""A robot's MJCF model as USD, converted on first use.
+
+The converter wants another MuJoCo than this project does, so it lives in an environment of its own in the cache folder.
+`python -m sim.isaaclab.convert MODEL.xml OUT.usda` converts by hand; the suite's own arm was converted that way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+from pxr import Gf, Sdf, Usd, UsdGeom, UsdPhysics
+
+from sim.isaaclab.cache import cache_folder
+from sim.isaaclab.usd import linear
+from sim.robots import Robot
+from sim.vec_env import SimulationError
+
+CONVERTER = "mujoco-usd-converter==0.8.0"
+
+
+def robot_usd(robot: Robot) -> Path:
+    """The USD file of a robot: beside its MJCF file, or converted into the cache folder.
+
+    Raises:
+        SimulationError: the model file is missing, or the converter cannot be installed or fails.
+    """
+    committed = robot.model.with_suffix(".usda")
+    if committed.is_file():
+        return committed
+    if not robot.model.is_file():
+        raise SimulationError(f"robot '{robot.name}' has no model file {robot.model}")
+    content = hashlib.sha256(robot.model.read_bytes() + CONVERTER.encode()).hexdigest()[:16]
+    converted = cache_folder() / "usd" / f"{robot.name}-{content}" / f"{robot.name}.usda"
+    if not converted.is_file():
+        print(f"converting {robot.model.name} to USD; the result is kept in {converted.parent}", file=sys.stderr)
+        convert(robot.model, converted)
+    return converted
+
+
+def convert(model: Path, out: Path) -> None:
+    """Convert an MJCF file; the USD file appears in one step."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(_converter()), "--no-layer-structure", "--no-physics-scene", str(model), folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        written = [path for path in Path(folder).iterdir() if path.suffix in (".usd", ".usdc", ".usda")]
+        if done.returncode or len(written) != 1:
+            raise SimulationError(f"converting {model} to USD failed: {(done.stderr or done.stdout).strip()[-500:]}")
+        stage = Usd.Stage.Open(str(written[0]))
+        draw_colliders(stage)
+        linearise_colours(stage)
+        layer = stage.Flatten()
+        layer.documentation = ""
+        layer.customLayerData = {"source": model.name, "sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "converter": CONVERTER}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_suffix(".part.usda")
+        layer.Export(str(part))
+        part.replace(out)
+
+
+def draw_colliders(stage: Usd.Stage) -> None:
+    """Give every collider that is also to be seen a twin that is only seen: Newton hides colliders beside visual shapes."""
+    layer = stage.GetRootLayer()
+    colliders = [prim for prim in stage.Traverse() if prim.HasAPI(UsdPhysics.CollisionAPI) and prim.IsA(UsdGeom.Gprim)]
+    for prim in colliders:
+        if UsdGeom.Imageable(prim).GetPurposeAttr().Get() != UsdGeom.Tokens.default_:
+            continue
+        twin = prim.GetPath().GetParentPath().AppendChild(f"{prim.GetName()}_seen")
+        Sdf.CopySpec(layer, prim.GetPath(), layer, twin)
+        seen = stage.GetPrimAtPath(twin)
+        seen.SetMetadata("apiSchemas", Sdf.TokenListOp.CreateExplicit([]))
+        for name in [p.GetName() for p in seen.GetAuthoredProperties()]:
+            if name.startswith(("physics:", "mjc:", "newton:", "material:")):
+                seen.RemoveProperty(name)
+        UsdGeom.Imageable(prim).CreatePurposeAttr().Set(UsdGeom.Tokens.guide)
+
+
+def linearise_colours(stage: Usd.Stage) -> None:
+    """Write colours as USD means them; the converter copies MuJoCo's numbers."""
+    for prim in stage.Traverse():
+        if prim.IsA(UsdGeom.Gprim) and (colours := UsdGeom.Gprim(prim).GetDisplayColorAttr().Get()):
+            UsdGeom.Gprim(prim).GetDisplayColorAttr().Set([Gf.Vec3f(*linear((c[0], c[1], c[2]))) for c in colours])
+
+
+def _converter() -> Path:
+    """The converter's command, installed when it is needed for the first time."""
+    home = cache_folder() / CONVERTER.replace("==", "-")
+    command = home / "bin" / "mujoco_usd_converter"
+    if command.is_file():
+        return command
+    print(f"installing {CONVERTER} into {home}", file=sys.stderr)
+    shutil.rmtree(home, ignore_errors=True)
+    venv.create(home, with_pip=True)
+    done = subprocess.run(
+        [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", CONVERTER], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        shutil.rmtree(home, ignore_errors=True)
+        raise SimulationError(f"cannot install {CONVERTER}, which converts robot models to USD: {done.stderr.strip()[-500:]}")
+    return command
+
+
+if __name__ == "__main__":
+    convert(Path(sys.argv[1]), Path(sys.argv[2]))
