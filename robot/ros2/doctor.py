@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import rclpy
+import tyro
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from policies.interface import UserError
+from robot.profile import RobotProfile, load_profile
 from robot.ros2.latency import LatencyHistogram
 from robot.ros2.streams import Listener, Stream, endpoint_name, publisher_problems, subscriber_problems
+from robot.ros2.wiring import command_qos, command_wiring, image_streams, state_stream
 
 DISCOVERY_S = 5.0
 """How long to wait for the graph before saying that somebody is missing."""
@@ -133,3 +139,43 @@ def _stream_problems(listener: Listener) -> list[str]:
             f"{stream.topic}: samples are {np.median(listener.ages_s):.1f} s old on arrival: the clocks differ, or stamps are missing"
         )
     return problems
+
+
+def examine_robot(profile: RobotProfile, cameras: tuple[str, ...], listen_s: float, domain_id: int | None = None) -> Report:
+    """Examine what a profile says is there. Raises `AdapterError` where it is not a robot on ROS 2."""
+    qos = command_qos(profile, lockstep=False)
+    commands = [CommandTopic(each.adapter.topic, each.adapter.message_type, qos) for each in command_wiring(profile)]
+    return examine([state_stream(profile), *image_streams(profile, cameras)], commands, listen_s, domain_id)
+
+
+def doctor(
+    profile: Annotated[Path, tyro.conf.Positional], cameras: tuple[str, ...] = (), listen_s: float = 5.0, measure: Path | None = None
+) -> int:
+    """Look at a robot from outside; sends no commands. Exit status 1 if something is wrong.
+
+    Args:
+        profile: the robot's profile, such as configs/robots/arm7.yaml.
+        cameras: cameras to listen to; all of the profile if none are named.
+        listen_s: how long to listen [s].
+        measure: folder for latency histograms, one JSON file per stream.
+    """
+    robot = load_profile(profile)
+    report = examine_robot(robot, cameras or tuple(robot.topics.images), listen_s)
+    print("\n".join(report.lines))
+    print("\n".join(f"problem: {problem}" for problem in report.problems) or "no problems found")
+    for path in write_histograms(report, measure) if measure else []:
+        print(f"latency histogram {path}")
+    return 1 if report.problems else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m robot.ros2.doctor PROFILE [--measure DIR]`."""
+    try:
+        return tyro.cli(doctor, args=argv, prog="python -m robot.ros2.doctor")
+    except UserError as error:
+        print(f"doctor: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+INFINITE_NS = 2**63 - 1
 
 
 class _Header(Protocol):
@@ -75,8 +78,7 @@ def publisher_problems(node: Node, stream: Stream) -> list[str]:
     for info in publishers:
         if info.topic_type != wanted:
             problems.append(f"{stream.topic}: {endpoint_name(info)} publishes {info.topic_type}, {wanted} is expected")
-        compatible, reason = qos_check_compatible(info.qos_profile, stream.qos)
-        if compatible == QoSCompatibility.ERROR:
+        if reason := incompatibility(info.qos_profile, stream.qos):
             problems.append(f"{stream.topic}: quality of service of {endpoint_name(info)} is incompatible: {reason}")
     return problems
 
@@ -91,9 +93,24 @@ def subscriber_problems(node: Node, topic: str, message_type: type, qos: QoSProf
     return [
         f"{topic}: quality of service of {endpoint_name(info)} is incompatible: {reason}"
         for info in subscribers
-        for compatible, reason in [qos_check_compatible(qos, info.qos_profile)]
-        if info.topic_type == wanted and compatible == QoSCompatibility.ERROR
+        if info.topic_type == wanted and (reason := incompatibility(qos, info.qos_profile))
     ]
+
+
+def incompatibility(publisher: QoSProfile, subscription: QoSProfile) -> str:
+    """Why a subscription does not hear a publisher; empty if it does."""
+    compatible, reason = qos_check_compatible(_finite(publisher), _finite(subscription))
+    return reason if compatible == QoSCompatibility.ERROR else ""
+
+
+def _finite(qos: QoSProfile) -> QoSProfile:
+    """The graph reports durations that were left open as infinite, which the check takes for a demand; 0 is no demand."""
+    names = ("history", "depth", "reliability", "durability", "lifespan", "deadline", "liveliness", "liveliness_lease_duration")
+    values = {name: getattr(qos, name) for name in names}
+    for name in ("lifespan", "deadline", "liveliness_lease_duration"):
+        if values[name].nanoseconds >= INFINITE_NS:
+            values[name] = Duration()
+    return QoSProfile(**values)
 
 
 def type_name(message_type: type) -> str:
