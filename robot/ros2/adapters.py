@@ -28,8 +28,15 @@ class AdapterError(UserError):
 class CommandAdapter(Protocol):
     """How one controller wants to be told where its joints should be."""
 
-    topic: str
-    message_type: type
+    @property
+    def topic(self) -> str:
+        """Where commands go."""
+        ...
+
+    @property
+    def message_type(self) -> type:
+        """Of the commands."""
+        ...
 
     def encode(self, position: np.ndarray, velocity: np.ndarray) -> Any:
         """The message for limited commands `(J,)` [rad or m] and `(J,)` [1/s]; both finite."""

@@ -15,7 +15,7 @@ POLL_S = 0.1
 def make_executor(context: Context) -> Executor:
     """The events executor, which takes a quarter of the processor time of the classic one; that one where it is missing."""
     try:
-        from rclpy.experimental import EventsExecutor
+        from rclpy.experimental.events_executor import EventsExecutor
     except ImportError:
         return SingleThreadedExecutor(context=context)
     return EventsExecutor(context=context)

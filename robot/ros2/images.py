@@ -5,25 +5,16 @@ H, W of the message
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from policies.interface import UserError
 
-
-class ImageMessage(Protocol):
-    """What is read of a sensor_msgs/Image."""
-
-    height: int
-    width: int
-    encoding: str
-    is_bigendian: int
-    step: int
-    data: Sequence[int]
+if TYPE_CHECKING:
+    from sensor_msgs.msg import Image
 
 
 class ImageError(UserError):
@@ -59,7 +50,7 @@ ENCODINGS = {
 """What is understood. Depth images (16UC1 in mm, 32FC1 in m) and mono16 have no colours."""
 
 
-def view(message: ImageMessage) -> np.ndarray:
+def view(message: Image) -> np.ndarray:
     """The message's own pixels, `(H, W)` or `(H, W, channels)`, without a copy and read-only where the bytes allow it.
 
     Raises:
@@ -83,7 +74,7 @@ def view(message: ImageMessage) -> np.ndarray:
     return pixels[..., 0] if encoding.channels == 1 else pixels
 
 
-def rgb(message: ImageMessage) -> np.ndarray:
+def rgb(message: Image) -> np.ndarray:
     """`(H, W, 3)` uint8 colours, contiguous, as policies take them.
 
     Raises:
@@ -100,7 +91,7 @@ def _colour() -> list[str]:
     return [name for name, encoding in ENCODINGS.items() if encoding.dtype == "u1"]
 
 
-def _encoding(message: ImageMessage) -> _Encoding:
+def _encoding(message: Image) -> _Encoding:
     if message.encoding not in ENCODINGS:
         raise ImageError(f"unknown image encoding '{message.encoding}'; understood: {', '.join(ENCODINGS)}")
     return ENCODINGS[message.encoding]

@@ -7,22 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robot.ros2.stamps import Aligner, Stamps
 
+if TYPE_CHECKING:
+    from sensor_msgs.msg import JointState
+
 UNSEEN = -1
-
-
-class JointStateMessage(Protocol):
-    """What is read of a sensor_msgs/JointState besides its header."""
-
-    name: Sequence[str]
-    position: Sequence[float]
-    velocity: Sequence[float]
-    effort: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -59,17 +53,18 @@ class JointStates:
         self._header_ns = np.full(count, UNSEEN, np.int64)
         self._sequence = 0
 
-    def receive(self, message: JointStateMessage, stamps: Stamps) -> JointSample | None:
+    def receive(self, message: JointState, stamps: Stamps) -> JointSample | None:
         """Merge one message. Returns the sample if every joint has been heard by now."""
         rows = [(self._index[name], column) for column, name in enumerate(message.name) if name in self._index]
         if not rows:
             return None
-        problem = _problem(message, [column for _, column in rows])
+        told = [np.array(values, float) for values in (message.position, message.velocity, message.effort)]
+        problem = _problem(list(message.name), told, [column for _, column in rows])
         if problem:
             self.broken, self.last_problem = self.broken + 1, problem
             return None
         for joint, column in rows:
-            self._merge(joint, column, message, stamps)
+            self._merge(joint, column, told, stamps)
         if (self._heard_ns == UNSEEN).any():
             return None
         position, velocity, effort = self._values.copy()
@@ -82,24 +77,24 @@ class JointStates:
         """Joints that no message has named so far."""
         return tuple(name for name, heard in zip(self.joints, self._heard_ns, strict=True) if heard == UNSEEN)
 
-    def _merge(self, joint: int, column: int, message: JointStateMessage, stamps: Stamps) -> None:
-        position, before = message.position[column], self._values[0, joint]
+    def _merge(self, joint: int, column: int, told: list[np.ndarray], stamps: Stamps) -> None:
+        position, velocity, effort = told
         elapsed_ns = stamps.header_ns - self._header_ns[joint]
-        if len(message.velocity) > column:
-            self._values[1, joint] = message.velocity[column]
+        if len(velocity) > column:
+            self._values[1, joint] = velocity[column]
         elif self._header_ns[joint] != UNSEEN and elapsed_ns > 0:
-            self._values[1, joint] = (position - before) / (elapsed_ns / 1e9)
-        self._values[0, joint] = position
-        self._values[2, joint] = message.effort[column] if len(message.effort) > column else 0.0
+            self._values[1, joint] = (position[column] - self._values[0, joint]) / (elapsed_ns / 1e9)
+        self._values[0, joint] = position[column]
+        self._values[2, joint] = effort[column] if len(effort) > column else 0.0
         self._heard_ns[joint], self._header_ns[joint] = stamps.monotonic_ns, stamps.header_ns
 
 
-def _problem(message: JointStateMessage, columns: list[int]) -> str:
+def _problem(names: list[str], told: list[np.ndarray], columns: list[int]) -> str:
     """Why a message cannot be used, empty if it can."""
-    if max(columns) >= len(message.position):
-        return f"{len(message.name)} names but {len(message.position)} positions"
-    for what, values in (("position", message.position), ("velocity", message.velocity)):
+    if max(columns) >= len(told[0]):
+        return f"{len(names)} names but {len(told[0])} positions"
+    for what, values in zip(("position", "velocity"), told[:2], strict=True):
         for column in columns:
             if column < len(values) and not np.isfinite(values[column]):
-                return f"the {what} of {message.name[column]} is {values[column]}"
+                return f"the {what} of {names[column]} is {values[column]}"
     return ""

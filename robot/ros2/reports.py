@@ -4,6 +4,8 @@
 ~/safety_event   diagnostic_msgs/DiagnosticArray  every event, when it happens
 ~/status         std_msgs/String                  JSON, latched
 /diagnostics     diagnostic_msgs/DiagnosticArray  the same, once a second
+
+J commanded coordinates
 """
 
 from __future__ import annotations

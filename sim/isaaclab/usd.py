@@ -153,7 +153,9 @@ def _make_solid(prim: Usd.Prim, material: UsdShade.Material) -> None:
     UsdPhysics.MassAPI.Apply(prim).CreateMassAttr(0.0)
     _apply(prim, "NewtonCollisionAPI")
     _apply(prim, "MjcCollisionAPI")
-    prim.CreateAttribute("mjc:solref", Sdf.ValueTypeNames.DoubleArray, custom=False, variability=Sdf.VariabilityUniform).Set(Vt.DoubleArray(SOLREF))
+    prim.CreateAttribute("mjc:solref", Sdf.ValueTypeNames.DoubleArray, custom=False, variability=Sdf.VariabilityUniform).Set(
+        Vt.DoubleArray(SOLREF)
+    )
     prim.CreateAttribute("newton:contactGap", Sdf.ValueTypeNames.Float, custom=False).Set(0.0)
     UsdShade.MaterialBindingAPI.Apply(prim).Bind(material, materialPurpose="physics")
 

@@ -134,7 +134,9 @@ class World:
     def load(self, env_ids: Sequence[int], snapshots: Sequence[Snapshot]) -> None:
         """Put environments back into saved states, of any environment; stepping on is then bit-identical."""
         for fixture in self._fixtures:  # tells the solver that anchors change
-            fixture.write_root_pose_to_sim_index(root_pose=fixture.data.root_link_pose_w.torch[self._ids(env_ids)], env_ids=self._ids(env_ids))
+            fixture.write_root_pose_to_sim_index(
+                root_pose=fixture.data.root_link_pose_w.torch[self._ids(env_ids)], env_ids=self._ids(env_ids)
+            )
         NewtonManager.invalidate_fk()
         saved = {name: self._tensor(np.stack([getattr(s, name) for s in snapshots])) for name in Snapshot.__dataclass_fields__}
         arrays, rows = self._arrays(), list(env_ids)

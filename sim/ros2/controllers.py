@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from rclpy.node import Node
@@ -21,30 +23,74 @@ COMMAND_QOS = QoSProfile(depth=10)
 """Reliable, volatile: what the controllers of ros2_control subscribe with."""
 
 
-class ForwardFollower:
-    """What the forward_command_controller does: the last values hold."""
+class Controller(Protocol):
+    """One controller of ros2_control."""
 
-    def __init__(self, joints: Sequence[str], position: np.ndarray) -> None:
-        self.joints = tuple(joints)
-        self.hold(position)
+    message_type: type
 
     def hold(self, position: np.ndarray) -> None:
-        """Stay at `position` `(J,)`."""
-        self._position = np.array(position, float)
+        """Drop all motion and stay at `position` `(J,)`."""
+        ...
 
     def sample(self, now_ns: int) -> np.ndarray:
         """Where the joints should be, `(J,)`."""
+        ...
+
+    def accept(self, message: Any, now_ns: int) -> None:
+        """Take a message of `message_type`. Raises `CommandRefusedError`; what was done before goes on."""
+        ...
+
+
+class ForwardCommandController:
+    """The last values hold."""
+
+    message_type = Float64MultiArray
+
+    def __init__(self, joints: Sequence[str]) -> None:
+        self._joints = tuple(joints)
+        self._position = np.zeros(len(joints))
+
+    def hold(self, position: np.ndarray) -> None:
+        self._position = np.array(position, float)
+
+    def sample(self, now_ns: int) -> np.ndarray:
         del now_ns
         return self._position
 
-    def accept(self, values: Sequence[float]) -> None:
-        """Take new values. Raises `CommandRefusedError` for a wrong number of them, or one that is not finite."""
-        position = np.array(values, float)
-        if position.shape != (len(self.joints),):
-            raise CommandRefusedError(f"{len(position)} values, this controller moves {len(self.joints)} joints: {', '.join(self.joints)}")
+    def accept(self, message: Float64MultiArray, now_ns: int) -> None:
+        del now_ns
+        position = np.array(message.data, float)
+        if position.shape != (len(self._joints),):
+            raise CommandRefusedError(
+                f"{len(position)} values, this controller moves {len(self._joints)} joints: {', '.join(self._joints)}"
+            )
         if not np.isfinite(position).all():
             raise CommandRefusedError(f"a value is not a finite number: {position.tolist()}")
         self._position = position
+
+
+class JointTrajectoryController:
+    """Follows trajectories as `sim.ros2.trajectory` says."""
+
+    message_type = JointTrajectory
+
+    def __init__(self, joints: Sequence[str]) -> None:
+        self._follower = TrajectoryFollower(joints, np.zeros(len(joints)))
+
+    def hold(self, position: np.ndarray) -> None:
+        self._follower.hold(position)
+
+    def sample(self, now_ns: int) -> np.ndarray:
+        return self._follower.sample(now_ns)
+
+    def accept(self, message: JointTrajectory, now_ns: int) -> None:
+        self._follower.accept(to_waypoints(message), now_ns)
+
+
+KINDS: dict[str, type[ForwardCommandController | JointTrajectoryController]] = {
+    "joint_trajectory": JointTrajectoryController,
+    "forward_command": ForwardCommandController,
+}
 
 
 @dataclass
@@ -74,11 +120,11 @@ class Controllers:
         self.closed = ""
         """Why the robot takes no commands; empty while it does."""
         self._node, self._now_ns, self._on_command = node, now_ns, on_command
-        self._followers = [_follower(each) for each in wiring]
+        self._controllers: list[Controller] = [KINDS[each.kind](each.joints) for each in wiring]
+        self._sizes = [len(each.joints) for each in wiring]
         self._heard = [False] * len(wiring)
-        for i, each in enumerate(wiring):
-            kind = JointTrajectory if each.kind == "joint_trajectory" else Float64MultiArray
-            node.create_subscription(kind, each.topic, lambda message, i=i: self._receive(i, message), COMMAND_QOS)
+        for i, (each, controller) in enumerate(zip(wiring, self._controllers, strict=True)):
+            node.create_subscription(controller.message_type, each.topic, partial(self._receive, i), COMMAND_QOS)
 
     @property
     def all_heard(self) -> bool:
@@ -87,21 +133,18 @@ class Controllers:
 
     def listen(self) -> None:
         """Begin a new round of `all_heard`."""
-        self._heard = [False] * len(self._followers)
+        self._heard = [False] * len(self._controllers)
 
     def sample(self, now_ns: int) -> np.ndarray:
         """Where the joints should be, `(C,)`."""
-        return np.concatenate([follower.sample(now_ns) for follower in self._followers])
+        return np.concatenate([controller.sample(now_ns) for controller in self._controllers])
 
     def hold(self, position: np.ndarray) -> None:
         """Drop all motion and stay at `position` `(C,)`."""
-        start = 0
-        for follower in self._followers:
-            end = start + len(follower.joints)
-            follower.hold(position[start:end])
-            start = end
+        for controller, part in zip(self._controllers, np.split(position, np.cumsum(self._sizes)[:-1]), strict=True):
+            controller.hold(part)
 
-    def _receive(self, i: int, message: JointTrajectory | Float64MultiArray) -> None:
+    def _receive(self, i: int, message: Any) -> None:
         """A message for controller i. Counts and logs what is refused; never raises."""
         self._heard[i] = True
         if self.fault == "ignore":
@@ -109,11 +152,7 @@ class Controllers:
         try:
             if self.fault == "refuse" or self.closed:
                 raise CommandRefusedError(self.closed or "the robot refuses all commands")
-            follower = self._followers[i]
-            if isinstance(follower, TrajectoryFollower):
-                follower.accept(to_waypoints(message), self._now_ns())
-            else:
-                follower.accept(message.data)
+            self._controllers[i].accept(message, self._now_ns())
         except CommandRefusedError as error:
             self.reception.refused += 1
             self.reception.last_refusal = str(error)
@@ -121,11 +160,6 @@ class Controllers:
             return
         self.reception.accepted += 1
         self._on_command()
-
-
-def _follower(wiring: ControllerWiring) -> TrajectoryFollower | ForwardFollower:
-    start = np.zeros(len(wiring.joints))
-    return (TrajectoryFollower if wiring.kind == "joint_trajectory" else ForwardFollower)(wiring.joints, start)
 
 
 def to_waypoints(message: JointTrajectory) -> Waypoints:

@@ -115,20 +115,28 @@ class SimRobot:
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
         allowed = {"task": tuple(TASKS), **FAULTS}
         for parameter in parameters:
-            choices = allowed.get(parameter.name)
-            if choices and parameter.value not in choices:
-                reason = f"unknown {parameter.name} '{parameter.value}'; allowed: {', '.join(choices)}"
+            choices, value = allowed.get(parameter.name), parameter.get_parameter_value()
+            if choices and value.string_value not in choices:
+                reason = f"unknown {parameter.name} '{value.string_value}'; allowed: {', '.join(choices)}"
                 return SetParametersResult(successful=False, reason=reason)
-            if parameter.name == "seed" and parameter.value < 0:
-                return SetParametersResult(successful=False, reason=f"seed must be at least 0, got {parameter.value}")
+            if parameter.name == "seed" and value.integer_value < 0:
+                return SetParametersResult(successful=False, reason=f"seed must be at least 0, got {value.integer_value}")
         return SetParametersResult(successful=True)
 
     def _apply(self, parameters: list[Parameter]) -> None:
-        values = {parameter.name: parameter.value for parameter in parameters}
-        self._next = (values.get("task", self._next[0]), values.get("seed", self._next[1]))
-        self._sensors.state_fault = values.get("fault.state", self._sensors.state_fault)
-        self._sensors.camera_fault = values.get("fault.camera", self._sensors.camera_fault)
-        self._controllers.fault = values.get("fault.command", self._controllers.fault)
+        for parameter in parameters:
+            value = parameter.get_parameter_value()
+            match parameter.name:
+                case "task":
+                    self._next = (value.string_value, self._next[1])
+                case "seed":
+                    self._next = (self._next[0], value.integer_value)
+                case "fault.state":
+                    self._sensors.state_fault = value.string_value
+                case "fault.camera":
+                    self._sensors.camera_fault = value.string_value
+                case "fault.command":
+                    self._controllers.fault = value.string_value
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from robot.profile import Controller, RobotProfile
 from sim.robots import ROBOTS, Robot
@@ -68,8 +68,7 @@ def wire(profile: RobotProfile, cameras: tuple[str, ...]) -> tuple[Robot, Wiring
 
 
 def _controller(controller: Controller) -> ControllerWiring:
-    if controller.kind not in get_args(ControllerKind) or controller.topic is None:
-        raise SimulationError(
-            f"the simulated robot has no controller of kind {controller.kind}; it has {', '.join(get_args(ControllerKind))}"
-        )
-    return ControllerWiring(controller.kind, controller.topic, controller.joints)
+    kind, topic = controller.kind, controller.topic
+    if (kind != "joint_trajectory" and kind != "forward_command") or topic is None:
+        raise SimulationError(f"the simulated robot has no controller of kind {kind}; it has joint_trajectory and forward_command")
+    return ControllerWiring(kind, topic, controller.joints)
