@@ -101,9 +101,9 @@ class Arm:
         opening = np.mean([data.qpos[joint.qposadr[0]] for joint in fingers]) / robot.finger_travel
         velocity = [data.qvel[joint.dofadr[0]] for joint in arm]
         closing = np.mean([data.qvel[joint.dofadr[0]] for joint in fingers]) / robot.finger_travel
-        force = data.actuator_force
-        effort = [*force[: len(arm)], np.mean(force[len(arm) :])]
-        return Reading(np.array([*position, opening]), np.array([*velocity, closing]), np.array(effort))
+        effort = [data.qfrc_actuator[joint.dofadr[0]] for joint in arm]
+        grip = np.mean([data.qfrc_actuator[joint.dofadr[0]] for joint in fingers])
+        return Reading(np.array([*position, opening]), np.array([*velocity, closing]), np.array([*effort, grip]))
 
     def render(self, camera: str) -> np.ndarray:
         """`(H, W, 3)` uint8 from a camera preset."""
@@ -124,9 +124,9 @@ class Arm:
         """Put friction and weak motors into this process's model."""
         model = self._physics.model
         for name, effort in zip(self._robot.joints, self._robot.effort, strict=True):
-            model.dof_frictionloss[model.joint(name).dofadr[0]] = self._settings.dry_friction_nm
-            limit = self._settings.effort_scale * effort
-            model.actuator(name).forcerange[:] = (-limit, limit)
+            joint, limit = model.joint(name), self._settings.effort_scale * effort
+            model.dof_frictionloss[joint.dofadr[0]] = self._settings.dry_friction_nm
+            model.jnt_actfrcrange[joint.id] = (-limit, limit)
 
     def _judge(self) -> None:
         """Ask the task, as its environments do after every control step."""
