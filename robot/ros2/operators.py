@@ -37,8 +37,10 @@ class Operators:
 
     estop_pressed: bool
     """Whether the last e-stop message said stop."""
+    estop_live: bool
+    """Whether an e-stop source is heard."""
     estop_lost: bool
-    """No e-stop source was ever heard, or it fell silent."""
+    """Whether one was heard before and fell silent."""
     deadman_held: bool
     heartbeat: bool
     """Whether the commander is alive."""
@@ -68,9 +70,11 @@ class OperatorInputs:
     def now(self) -> Operators:
         """By the monotonic clock."""
         now_ns, safety = time.monotonic_ns(), self._profile.safety
+        live = _within(self._estop_ns, now_ns, safety.heartbeat_timeout_s)
         return Operators(
             estop_pressed=self._estop_pressed,
-            estop_lost=not _within(self._estop_ns, now_ns, safety.heartbeat_timeout_s),
+            estop_live=live,
+            estop_lost=self._estop_ns != NEVER and not live,
             deadman_held=_within(self._held_ns, now_ns, safety.deadman_timeout_s),
             heartbeat=_within(self._beat_ns, now_ns, safety.heartbeat_timeout_s),
         )
