@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +21,9 @@ from robot.ros2.joint_states import JointSample, JointStates
 from robot.ros2.stamps import Stamps
 from robot.ros2.streams import endpoint_name, publisher_problems, subscriber_problems
 from robot.ros2.wiring import command_qos, command_wiring, state_stream
+
+RATE_SAMPLES = 51
+"""That the rate is measured over."""
 
 
 class RosRobot:
@@ -40,6 +44,7 @@ class RosRobot:
         self._states = JointStates(profile.names)
         self._latest: JointSample | None = None
         self._arrived = threading.Condition()
+        self._arrivals_ns: deque[int] = deque(maxlen=RATE_SAMPLES)
         self.qos_problem = ""
         """What the middleware said about incompatible quality of service; empty if nothing."""
         self._stream, self._wiring = state_stream(profile), command_wiring(profile)
@@ -65,6 +70,17 @@ class RosRobot:
     def latest(self) -> JointSample | None:
         """The newest complete sample; `None` until every joint was heard."""
         return self._latest
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Joints that no message has named so far."""
+        return self._states.missing
+
+    @property
+    def state_hz(self) -> float:
+        """Rate of the last samples, 0 before there are two."""
+        arrivals = list(self._arrivals_ns)
+        return (len(arrivals) - 1) / (arrivals[-1] - arrivals[0]) * 1e9 if len(arrivals) > 1 else 0.0
 
     @property
     def broken_messages(self) -> tuple[int, str]:
@@ -119,6 +135,7 @@ class RosRobot:
         receive_ns = self._node.get_clock().now().nanoseconds
         sample = self._states.receive(message, Stamps(header_ns, receive_ns, time.monotonic_ns()))
         if sample is not None:
+            self._arrivals_ns.append(sample.stamps.monotonic_ns)
             with self._arrived:
                 self._latest = sample
                 self._arrived.notify_all()
