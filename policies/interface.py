@@ -198,6 +198,18 @@ class ChunkPolicy[C: Context](Protocol):
         """
         ...
 
+    @property
+    def noise_shape(self) -> tuple[int, int] | None:
+        """Shape of the standard normal noise that a greedy chunk starts from, without the batch; `None` where there is none."""
+        ...
+
+    def greedy(self, context: C, noise: torch.Tensor | None) -> torch.Tensor:
+        """The chunk `(B, K, A)` of `sample` in mode greedy as a function of its initial `noise` `(B, *noise_shape)`.
+
+        This is what is deployed: nothing is drawn and nothing branches on values, so that it can be traced.
+        """
+        ...
+
     def factors(self, context: C, decision: Decision, mask: torch.Tensor) -> Factors:
         """Distribution of every factor of `decision` at `context`; `mask` `(B, K, A)` bool marks executed, real elements."""
         ...
@@ -255,6 +267,10 @@ class TrainablePolicy[C: Context](ChunkPolicy[C], Protocol):
 
     def statistics(self) -> dict[str, torch.Tensor]:
         """Normalisation statistics by name."""
+        ...
+
+    def normalised(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """A state entry `(B, S)` in the spec's units as the network sees it."""
         ...
 
     def save(self, folder: Path) -> None:

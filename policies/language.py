@@ -10,6 +10,8 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, ByT5Tokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from policies.byte_tokens import MAX_BYTES
+
 MINILM_DIM = 384
 BYTE_DIM = 64
 
@@ -26,7 +28,7 @@ class ByteEncoder(nn.Module):
             num_hidden_layers=1,
             num_attention_heads=4,
             intermediate_size=2 * BYTE_DIM,
-            max_position_embeddings=256,
+            max_position_embeddings=MAX_BYTES,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )
@@ -37,10 +39,14 @@ class ByteEncoder(nn.Module):
         """`(B,)` strings → `(B, T)`: mean over the bytes' features."""
         unique, inverse = np.unique(text, return_inverse=True)
         device = self.bert.embeddings.word_embeddings.weight.device
-        tokens = self.tokenizer(list(map(str, unique)), padding=True, truncation=True, max_length=256, return_tensors="pt").to(device)
-        hidden = self.bert(**tokens).last_hidden_state
-        weight = tokens["attention_mask"][..., None].to(hidden.dtype)
-        return self.project((hidden * weight).sum(1) / weight.sum(1))[torch.as_tensor(inverse, device=device)]
+        tokens = self.tokenizer(list(map(str, unique)), padding=True, truncation=True, max_length=MAX_BYTES, return_tensors="pt").to(device)
+        return self.embed(tokens["input_ids"], tokens["attention_mask"])[torch.as_tensor(inverse, device=device)]
+
+    def embed(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Token ids and their mask `(B, L)` int64 → `(B, T)`."""
+        hidden = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
+        weight = mask[..., None].to(hidden.dtype)
+        return self.project((hidden * weight).sum(1) / weight.sum(1))
 
 
 class MiniLmEncoder(nn.Module):

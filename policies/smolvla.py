@@ -36,8 +36,8 @@ from policies.config import SmolVlaConfig
 from policies.factors import Decision
 from policies.gaussian import GaussianFactors
 from policies.heads import flow
-from policies.heads.chain import Network, Output, chain_factors, sample_chain
-from policies.heads.draw import randn
+from policies.heads.chain import Network, Output, chain_factors, greedy_chain, sample_chain
+from policies.heads.draw import given, randn
 from policies.heads.flow import FlowProcess
 from policies.heads.reduce import weighted_mean
 from policies.interface import Mode, Observation, PolicySpec, SpecError
@@ -106,6 +106,10 @@ class SmolVlaPolicy(nn.Module):
         step = next(step for step in self.preprocessor.steps if isinstance(step, NormalizerProcessorStep))
         return step.state_dict()
 
+    def normalised(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """State entry `name` `(B, S)` by LeRobot's processor."""
+        return self._normalised(value, name)
+
     def encode(self, obs: Observation) -> SmolVlaContext:
         """Run the vision-language model on B observations. Raises `SpecError` for an observation off the spec."""
         self.spec.check(obs)
@@ -136,12 +140,20 @@ class SmolVlaPolicy(nn.Module):
         self, context: SmolVlaContext, mode: Mode = "stochastic", temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> tuple[torch.Tensor, Decision]:
         """Draw one chunk `(B, K, A)` per context row, in the spec's units. Greedy is LeRobot's own sampler."""
-        settings = self.lerobot.config
-        noise = randn((len(context), settings.chunk_size, settings.max_action_dim), generator, self.device)
+        noise = randn((len(context), *self.noise_shape), generator, self.device)
         padded, decision = sample_chain(
             self.process, self._network(context), noise, mode, self.config.head.stochastic, temperature, generator
         )
         return self.postprocessor(padded[..., : self.spec.action.dim]), decision
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """Shape of the initial noise of a greedy chunk: with SmolVLA's padded action dimension."""
+        return self.lerobot.config.chunk_size, self.lerobot.config.max_action_dim
+
+    def greedy(self, context: SmolVlaContext, noise: torch.Tensor | None) -> torch.Tensor:
+        """The greedy chunk `(B, K, A)` in the spec's units, from `noise` `(B, *noise_shape)`."""
+        return self.postprocessor(greedy_chain(self.process, self._network(context), given(noise))[..., : self.spec.action.dim])
 
     def factors(self, context: SmolVlaContext, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
         """Transition of each stochastic step; padded action dimensions do not count. `mask` `(B, K, A)` bool."""
@@ -200,10 +212,10 @@ class SmolVlaPolicy(nn.Module):
         batch[OBS_STATE] = torch.as_tensor(obs[OBS_STATE])
         return {name: value.to(self.device) if torch.is_tensor(value) else value for name, value in self.preprocessor(batch).items()}
 
-    def _normalised(self, chunk: torch.Tensor) -> torch.Tensor:
+    def _normalised(self, value: torch.Tensor, feature: str = ACTION) -> torch.Tensor:
         statistics = self.statistics()
-        mean, std = (statistics[f"{ACTION}.{name}"].to(chunk) for name in ("mean", "std"))
-        return (chunk - mean) / std
+        mean, std = (statistics[f"{feature}.{name}"].to(value) for name in ("mean", "std"))
+        return (value - mean) / std
 
     def _pad(self, value: torch.Tensor) -> torch.Tensor:
         """`(..., A)` → SmolVLA's padded action dimension."""

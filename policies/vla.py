@@ -10,6 +10,7 @@ B batch · K chunk steps · A action dimensions · W trunk width
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -118,6 +119,10 @@ class VlaPolicy(nn.Module):
         """Normalisation buffers by name."""
         return self.normalizer.state_dict()
 
+    def normalised(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """State entry `name` `(B, S)`, its range mapped to [-1, 1]."""
+        return self.normalizer[name](value)
+
     def encode(self, obs: Observation) -> VlaContext:
         """Run encoders and trunk on B observations, numpy or torch. Raises `SpecError` for an observation off the spec."""
         self.spec.check(obs)
@@ -131,15 +136,23 @@ class VlaPolicy(nn.Module):
         os.replace(part, folder / "policy.safetensors")
 
     def _features(self, obs: Observation) -> torch.Tensor:
-        device = self.device
-        text = self.language(np.asarray(obs[self.spec.of_kind("text")[0].name]))
-        images = [
-            encoder(torch.as_tensor(obs[entry.name], device=device), text)
-            for encoder, entry in zip(self.vision, self.spec.of_kind("image"), strict=True)
-        ]
-        states = [self.normalizer[entry.name](torch.as_tensor(obs[entry.name], device=device)) for entry in self.spec.of_kind("state")]
+        images, states = (
+            [torch.as_tensor(obs[entry.name], device=self.device) for entry in self.spec.of_kind(kind)] for kind in ("image", "state")
+        )
+        return self.features(self.language(np.asarray(obs[self.spec.of_kind("text")[0].name])), images, states)
+
+    def features(self, text: torch.Tensor, images: Sequence[torch.Tensor], states: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The trunk's output `(B, K, W)` for an embedded instruction, with images and states in the order of the spec.
+
+        Args:
+            text: `(B, W)`.
+            images: each `(B, H, W, 3)` uint8.
+            states: each `(B, S)` float32 in the spec's units.
+        """
+        seen = [encoder(image, text) for encoder, image in zip(self.vision, images, strict=True)]
+        felt = [self.normalizer[entry.name](state) for entry, state in zip(self.spec.of_kind("state"), states, strict=True)]
         queries = self.queries.expand(len(text), -1, -1)
-        tokens = torch.cat([text[:, None], self.state(torch.cat(states, -1))[:, None], *images, queries], 1)
+        tokens = torch.cat([text[:, None], self.state(torch.cat(felt, -1))[:, None], *seen, queries], 1)
         return self.trunk(inputs_embeds=tokens).last_hidden_state[:, -self.spec.chunk :]
 
     def sample(
@@ -148,6 +161,15 @@ class VlaPolicy(nn.Module):
         """Draw one chunk `(B, K, A)` per context row, in the spec's units."""
         chunk, decision = self.head.sample(context.features, mode, temperature, generator)
         return self.normalizer["action"].inverse(chunk), decision
+
+    @property
+    def noise_shape(self) -> tuple[int, int] | None:
+        """Shape of the initial noise of a greedy chunk, if the head has one."""
+        return self.head.noise_shape
+
+    def greedy(self, context: VlaContext, noise: torch.Tensor | None) -> torch.Tensor:
+        """The greedy chunk `(B, K, A)` in the spec's units, from `noise` `(B, *noise_shape)`."""
+        return self.normalizer["action"].inverse(self.head.greedy(context.features, noise))
 
     def factors(self, context: VlaContext, decision: Decision, mask: torch.Tensor) -> Factors:
         """Factors of `decision` at `context`; `mask` `(B, K, A)` bool."""

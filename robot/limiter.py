@@ -57,8 +57,8 @@ import numpy as np
 
 from robot.profile import RobotProfile
 
-BISECTIONS = 12
-"""Halvings of the interval of accelerations: to Jh / 2000."""
+BISECTIONS = 8
+"""Halvings of the interval of accelerations: to Jh / 128."""
 OVERSPEED = 1e-6
 """Share of the velocity limit above which a step brakes; what is less is rounding."""
 _SIDES = np.array([[1.0], [-1.0]])
@@ -136,8 +136,7 @@ def limit(limits: Limits, last: Motion, dt_s: float, desired: np.ndarray, veloci
         desired: `(J,)` positions; where one is not finite, the joint brakes.
         velocity: `(J,)` that the desired position moves with, 0 for one that is held; not finite counts as held.
     """
-    if not limits.dt_min_s <= dt_s <= limits.dt_max_s:
-        held = Motion.rest(last.position) if dt_s > limits.dt_max_s else last
+    if (held := _held(limits, last, dt_s)) is not None:
         return held, Limited(np.full(len(last.position), "interval", "U12"), np.abs(desired - last.position))
     finite = np.isfinite(desired)
     wanted = np.clip(
@@ -155,6 +154,11 @@ def limit(limits: Limits, last: Motion, dt_s: float, desired: np.ndarray, veloci
     moved = _advance(last, dt_s, chosen)
     moved = replace(moved, position=np.where(met, wanted, moved.position))
     return moved, _report(limits, last, dt_s, desired, moved)
+
+
+def stop(limits: Limits, last: Motion, dt_s: float) -> Motion:
+    """The next command of the way to a standstill."""
+    return _held(limits, last, dt_s) or _advance(last, dt_s, brake(limits, last, dt_s))
 
 
 def brake(limits: Limits, last: Motion, dt_s: float) -> np.ndarray:
@@ -191,9 +195,16 @@ def reach(limits: Limits, velocity: np.ndarray, acceleration: np.ndarray) -> np.
 
 
 def _can_stay(limits: Limits, last: Motion, h: float, acceleration: np.ndarray) -> np.ndarray:
-    """Whether a step after this one can be a standstill at the same position: arriving faster would overshoot."""
-    stop = -(last.velocity + h * acceleration) / h
-    return (np.abs(stop) <= limits.acceleration) & (np.abs(stop - acceleration) <= limits.jerk * h)
+    """Whether the steps after this one can stay at its position, and at rest: arriving faster would overshoot."""
+    halt = -(last.velocity + h * acceleration) / h
+    return (np.abs(halt) <= np.minimum(limits.acceleration, limits.jerk * h)) & (np.abs(halt - acceleration) <= limits.jerk * h)
+
+
+def _held(limits: Limits, last: Motion, dt_s: float) -> Motion | None:
+    """The command after an interval out of range; None for one within it."""
+    if limits.dt_min_s <= dt_s <= limits.dt_max_s:
+        return None
+    return Motion.rest(last.position) if dt_s > limits.dt_max_s else last
 
 
 class _Room:

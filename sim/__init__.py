@@ -10,7 +10,7 @@ from sim.vec_env import SimulationError
 if TYPE_CHECKING:
     from sim.workers.vec_env import WorkerVecEnv
 
-BACKENDS = ("metaworld", "mujoco")
+BACKENDS = ("metaworld", "mujoco", "isaaclab")
 
 
 def make(
@@ -24,6 +24,7 @@ def make(
     paraphrases: Literal["train", "held_out"] = "train",
     robot: str = "arm7",
     control: Literal["ee_delta", "joint_delta"] = "ee_delta",
+    device: str = "cpu",
 ) -> WorkerVecEnv:
     """Start environments of a backend, which is imported only now.
 
@@ -31,19 +32,28 @@ def make(
         backend: name of the simulator backend.
         tasks: task names of the backend that resets may ask for.
         num_envs: environments simulated at once.
-        workers: physics processes.
+        workers: physics processes; Isaac Lab has one for each scene.
         image_px: height and width of images [pixel].
         camera: camera preset of the backend; its first if `None`.
         horizon: control steps after which an episode is truncated; if `None`, 160 in Meta-World, else each task's own.
         paraphrases: instruction phrasings drawn at reset.
         robot: robot of the tabletop suite; Meta-World has its own.
         control: what actions of the tabletop suite mean; Meta-World has its own.
+        device: where Isaac Lab simulates and draws.
 
     Raises:
-        SimulationError: unknown backend, task, camera or robot, or a number below 1.
+        SimulationError: unknown backend, task, camera or robot, a number below 1, or a device that the backend cannot use.
     """
     if backend not in BACKENDS:
         raise SimulationError(f"unknown simulator backend '{backend}'; allowed: {', '.join(BACKENDS)}")
+    if backend == "isaaclab":
+        from sim.isaaclab.env import IsaacVecEnv
+
+        return IsaacVecEnv(tasks, num_envs, image_px, camera or "front", horizon, paraphrases, robot, control, device)
+    if device != "cpu":
+        raise SimulationError(
+            f"the {backend} backend simulates on the CPU; got device '{device}'. Set device to cpu, or backend to isaaclab"
+        )
     if backend == "mujoco":
         from sim.mujoco.env import MujocoVecEnv
 

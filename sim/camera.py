@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -16,3 +19,22 @@ class Camera:
     elevation_deg: float
     """Negative looks down."""
     fovy_deg: float
+
+    def focal_px(self, image_px: int) -> float:
+        """Focal length of an ideal pinhole with square images, whose axis goes through the centre."""
+        return image_px / 2 / math.tan(math.radians(self.fovy_deg) / 2)
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """`(3, 3)` from the camera frame (x right, y down, z forward) to the world frame."""
+        azimuth, elevation = math.radians(self.azimuth_deg), math.radians(self.elevation_deg)
+        forward = np.array(
+            [math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)],
+        )
+        right = np.array([math.sin(azimuth), -math.cos(azimuth), 0.0])
+        return np.stack([right, np.cross(forward, right), forward], 1)
+
+    @property
+    def position_m(self) -> np.ndarray:
+        """`(3,)` in the world frame."""
+        return np.array(self.lookat_m) - self.distance_m * self.rotation[:, 2]

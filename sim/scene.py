@@ -75,6 +75,8 @@ class Fixture:
     """Dry friction of the joint [N] or [N·m]."""
     mass: float
     """Of the moving part [kg]."""
+    stiffness: float = 0.0
+    """Of a spring that draws the joint to 0 [N/m] or [N·m/rad]."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def build(scene: Scene, robot: Robot) -> mujoco.MjSpec:
             axis=fixture.axis,
             range=fixture.range,
             limited=True,
+            stiffness=[fixture.stiffness, 0.0, 0.0],
             damping=[fixture.damping, 0.0, 0.0],
             frictionloss=fixture.resistance,
         )

@@ -46,6 +46,8 @@ class ChunkStep:
     """`(n,)` bool: the horizon was reached without success."""
     executed: np.ndarray
     """`(n,)` int64 in 1..K: how many of the K actions ran."""
+    diverged: np.ndarray
+    """`(n,)` bool: the physics broke down, which truncated the episode; what is shown is its start."""
     frames: tuple[Observation, ...] = ()
     """With render="all": per executed control step the image and state entries `(n, ...)`; an ended episode repeats its last."""
 
@@ -110,6 +112,15 @@ class VecEnv(Protocol):
     horizon: int
     """Control steps after which the longest episode is truncated."""
 
+    @property
+    def lockstep(self) -> tuple[tuple[int, ...], ...]:
+        """Sets of environments that the simulator steps together: a chunk of all costs as much as of one. Empty if each steps alone."""
+        ...
+
+    def hosts(self, env_id: int) -> tuple[str, ...]:
+        """Tasks that an environment can run: all, except where the simulator holds one scene per environment."""
+        ...
+
     def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
         """`submit_reset(...).result()`."""
         ...
@@ -141,12 +152,15 @@ class VecEnv(Protocol):
         """
         ...
 
-    def submit_demonstrations(self, env_ids: Sequence[int], noise_std: float, render: bool = True) -> Sequence[PendingDemonstration]:
+    def submit_demonstrations(
+        self, env_ids: Sequence[int], noise_std: float | Sequence[float], render: bool = True
+    ) -> Sequence[PendingDemonstration]:
         """Start the scripted expert in each environment, from its present state to the end of its episode.
 
         Args:
             env_ids: environments that were just reset. They have ended afterwards.
-            noise_std: standard deviation of Gaussian noise on executed actions, drawn from the seed; 0 for none.
+            noise_std: standard deviation of Gaussian noise on executed actions, drawn from the seed; 0 for none. One for
+                all or one per environment.
             render: keep an image per control step.
         """
         ...
@@ -158,6 +172,18 @@ class VecEnv(Protocol):
     def close(self) -> None:
         """Stop workers and free rendering contexts. Safe to call twice."""
         ...
+
+
+def seat(env: VecEnv, tasks: Sequence[str]) -> list[int | None]:
+    """An environment of its own for each task, in order; `None` for tasks that find no free one that can run them."""
+    free = list(range(env.num_envs))
+    seats: list[int | None] = []
+    for task in tasks:
+        found = next((env_id for env_id in free if task in env.hosts(env_id)), None)
+        if found is not None:
+            free.remove(found)
+        seats.append(found)
+    return seats
 
 
 class SimulationError(RuntimeError):

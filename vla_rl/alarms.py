@@ -17,6 +17,7 @@ LIMITS = {
     "ess_lost": (0.7, "few decisions carry the gradient: fewer passes, a smaller learning rate or a smaller clip"),
     "clip_fraction": (0.5, "most ratios are clipped: fewer passes or a smaller learning rate"),
     "zero_variance_groups": (0.9, "most groups have equal outcomes and teach nothing: start success too near 0 or 1, or a larger group"),
+    "diverged_episodes": (0.0, "the physics broke down in some episodes, which count as failures: smaller action or randomisation ranges"),
 }
 """Upper limit of a metric, and what to do above it."""
 

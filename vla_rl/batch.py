@@ -37,6 +37,8 @@ class EpisodeResult:
     """Control steps executed."""
     reward: float
     """Sum of the task's dense reward."""
+    diverged: bool = False
+    """The physics broke down, which ended the episode without success."""
 
 
 @dataclass(frozen=True)

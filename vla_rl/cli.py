@@ -11,6 +11,8 @@ VERBS = {
     "collect": "PRESET --out DIR       demonstrations of scripted experts as a LeRobotDataset",
     "train": "PRESET --run-dir DIR   one training run, evaluated at its end",
     "eval": "POLICY --out DIR       success with intervals, contact sheet, videos",
+    "export": "RUN --out BUNDLE       a bundle that a robot can run and check",
+    "serve": "BUNDLE                chunks of a bundle's policy for robots, over a socket",
     "grid": "GRID                   an experiment, cell by cell",
     "compare": "RUN...  --out DIR      tables, curves and an HTML report over runs or cells",
     "bench": "rollout | latency      throughput of the rollout engine and its parts; latency of policies side by side",

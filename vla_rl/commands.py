@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic import Field
 
@@ -73,9 +73,7 @@ def evaluate(args: list[str]) -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--preset", type=Path)
     known, flags = parser.parse_known_args(args)
-    tree = read_yaml(known.preset) if known.preset else {}
-    if (known.policy / "config.yaml").is_file() and (known.policy / "policy").is_dir():
-        tree = {"sim": read_yaml(known.policy / "config.yaml").get("sim", {})} | tree  # a run knows its simulator
+    tree = _run_settings(known.policy) | (read_yaml(known.preset) if known.preset else {})
     several = len(tree.get("sim", {}).get("tasks", SimConfig().tasks)) > 1
     tree["evaluate"] = {"videos": 1, "shuffled": several} | tree.get("evaluate", {})
     config = apply_flags(
@@ -84,14 +82,73 @@ def evaluate(args: list[str]) -> None:
     from policies.folder import load_policy
     from vla_rl.train import evaluate_policy, make_env
 
-    folder = known.policy / "policy" if (known.policy / "policy").is_dir() else known.policy
     out = known.out or known.policy / f"eval-{config.evaluate.split}"
-    policy = load_policy(folder)
+    policy = load_policy(_policy_folder(known.policy))
     env = make_env(config.sim)
     try:
         evaluate_policy(policy, env, config.evaluate, config.sim.tasks, config.seed, out)
     finally:
         env.close()
+
+
+def _run_settings(path: Path) -> dict[str, Any]:
+    """The simulator's settings where `path` is a run, which knows its own."""
+    if (path / "config.yaml").is_file() and (path / "policy").is_dir():
+        return {"sim": read_yaml(path / "config.yaml").get("sim", {})}
+    return {}
+
+
+def _policy_folder(path: Path) -> Path:
+    return path / "policy" if (path / "policy").is_dir() else path
+
+
+class ExportConfig(Strict):
+    """Where a policy comes from."""
+
+    sim: SimConfig = SimConfig()
+    """Simulator that the policy was trained in: its cameras, actions and limits go into the bundle."""
+
+
+def export(args: list[str]) -> None:
+    """`vla-rl export RUN_OR_POLICY --out BUNDLE [--onnx] [--preset FILE] [--sim.backend mujoco ...]`."""
+    usage = "vla-rl export RUN --out BUNDLE [--onnx] [--preset FILE]"
+    parser = _parser("export", "A run's policy as a bundle for a robot.", config=True)
+    parser.add_argument("policy", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--preset", type=Path)
+    parser.add_argument("--onnx", action="store_true")
+    known, flags = parser.parse_known_args(args)
+    settings = _run_settings(known.policy) | ({"sim": read_yaml(known.preset).get("sim", {})} if known.preset else {})
+    config = apply_flags(validate(ExportConfig, settings, str(known.preset or known.policy)), flags, usage)
+    if known.out is None:
+        raise ConfigError(f"vla-rl export: --out says where the bundle goes; {usage}")
+    if not settings and not flags:
+        raise ConfigError(f"{known.policy} is no run folder: name the preset it was trained with, --preset FILE")
+    from vla_rl.export import export
+
+    bundle = export(_policy_folder(known.policy), config.sim, known.out, known.onnx)
+    print(f"bundle {known.out}, digest {bundle.digest[:16]}")
+    if bundle.onnx:
+        print(f"policy.onnx differs from torch by at most {bundle.onnx.max_difference:.2g} of half an action range on the sample")
+
+
+def serve(args: list[str]) -> None:
+    """`vla-rl serve BUNDLE [--host 127.0.0.1] [--port 8760] [--token-file FILE --cert FILE --key FILE]`."""
+    parser = _parser("serve", "A policy server. On a network address it needs a token and TLS; on 127.0.0.1 neither.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    parser.add_argument("--port", type=int, default=8760, help="0 takes a free one (default: 8760)")
+    parser.add_argument("--token-file", type=Path, help="shared secret, in a file that only you can read")
+    parser.add_argument("--cert", type=Path, help="TLS certificate, PEM")
+    parser.add_argument("--key", type=Path, help="its private key, in a file that only you can read")
+    parser.add_argument("--backend", choices=["auto", "torch", "onnx"], default="auto", help="auto: onnx where the bundle has it")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    known = parser.parse_args(args)
+    if (known.cert is None) != (known.key is None):
+        raise ConfigError("vla-rl serve: --cert and --key belong together")
+    from robot.serve.run import serve_bundle
+
+    serve_bundle(known.bundle, known.host, known.port, known.token_file, known.cert, known.key, known.backend, known.device)
 
 
 def grid(args: list[str]) -> None:

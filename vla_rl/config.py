@@ -24,8 +24,8 @@ class Strict(BaseModel):
 class SimConfig(Strict):
     """Which simulator, tasks and observation."""
 
-    backend: Literal["metaworld", "mujoco"] = "metaworld"
-    """Simulator backend: Meta-World's tasks, or the tabletop suite in MuJoCo."""
+    backend: Literal["metaworld", "mujoco", "isaaclab"] = "metaworld"
+    """Simulator: Meta-World's tasks, or the tabletop suite in MuJoCo or in Isaac Lab."""
     tasks: tuple[str, ...] = ("button-press-topdown", "window-open", "door-open", "drawer-open")
     """Task names of the backend, without version suffix."""
     num_envs: Positive = 32
@@ -44,6 +44,8 @@ class SimConfig(Strict):
     """Robot of the tabletop suite."""
     control: Literal["ee_delta", "joint_delta"] = "ee_delta"
     """Actions of the tabletop suite: steps of the tool, or of the joints."""
+    device: str = "cpu"
+    """Where Isaac Lab simulates and draws."""
 
 
 class DataConfig(Strict):

@@ -99,6 +99,8 @@ def on_policy(run: Run, algorithm: OnPolicy, env: VecEnv) -> Progress:
             progress.wall_s += time.monotonic() - started
             row = {"update": progress.updates, "episodes": progress.episodes, "decisions": progress.decisions, "wall_s": progress.wall_s}
             row |= {"rollout_s": rollout_s, "rollout_success": float(np.mean([r.success for r in results]))} | metrics
+            if diverged := sum(r.diverged for r in results):
+                row["diverged_episodes"] = diverged
             if config.validate_every and progress.updates % config.validate_every == 0:
                 row["validation_success"] = validate(algorithm.policy, env, tasks, config.validate_episodes)
             run.log(row)

@@ -51,11 +51,15 @@ def _choose(tree: dict[str, Any], path: Sequence[str], name: str) -> None:
 
 
 def apply_flags[T: BaseModel](config: T, flags: Sequence[str], prog: str | None = None) -> T:
-    """Override settings by flags. A wrong flag ends the program with a message that suggests the nearest one."""
+    """Override settings by flags; `--sim NAME` is short for `--sim.backend NAME`.
+
+    A wrong flag ends the program with a message that suggests the nearest one.
+    """
     import tyro  # slow to import; not needed where there are no flags
 
     markers = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
-    return tyro.cli(type(config), default=config, args=list(flags), prog=prog, config=markers)
+    spelled_out = [f"--sim.backend{flag[5:]}" if flag == "--sim" or flag.startswith("--sim=") else flag for flag in flags]
+    return tyro.cli(type(config), default=config, args=spelled_out, prog=prog, config=markers)
 
 
 def validate[T: BaseModel](schema: type[T], tree: dict[str, Any], source: str) -> T:

@@ -8,7 +8,7 @@ timing.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from policies.factors import Decision
-from policies.interface import ChunkPolicy, Context, Mode, Observation, PolicyError, PolicySpec
+from policies.interface import ChunkPolicy, Context, Mode, Observation, PolicyError, PolicySpec, SpecError
 from sim.vec_env import ChunkStep, PendingChunk, PendingReset, VecEnv
 from vla_rl.batch import Batch, Episode, EpisodeResult
 
@@ -92,6 +92,10 @@ class _Group:
     """Environments that decide together, their queue of episodes and what they have under way."""
 
     env_ids: list[int]
+    hosts: tuple[str, ...]
+    """Tasks that the environments can run."""
+    together: bool
+    """Whether the simulator steps the environments together, so that all should have a chunk in each turn."""
     queue: deque[tuple[int, Episode]]
     generator: torch.Generator
     tracks: dict[int, _Track] = field(default_factory=dict)
@@ -139,7 +143,7 @@ def run_episodes(
         PolicyError: the policy produced NaN.
     """
     require_matching_env(policy.spec, env)
-    groups = _make_groups(env.num_envs, episodes, seed)
+    groups = _make_groups(env, episodes, seed)
     turns: list[_Turn] = []
     ended: dict[int, _Ended] = {}
     for group in groups:
@@ -154,6 +158,8 @@ def run_episodes(
                 if group.resetting:
                     _take_reset(group)
                 _submit_resets(group, groups, env)
+                if group.resetting and group.together:
+                    _take_reset(group)
                 _submit_chunks(group, policy, env, mode, temperature, labeller, mixture)
             if progress:
                 progress(len(ended), sum(end.result.success for end in ended.values()))
@@ -176,13 +182,24 @@ def require_matching_env(spec: PolicySpec, env: VecEnv) -> None:
     spec.require_same(offered, "policy and environment")
 
 
-def _make_groups(num_envs: int, episodes: Sequence[Episode], seed: int) -> list[_Group]:
-    count = min(GROUPS, num_envs, max(1, len(episodes)))
-    numbered = list(enumerate(episodes))
-    return [
-        _Group(list(range(num_envs))[g::count], deque(numbered[g::count]), torch.Generator().manual_seed(seed * GROUPS + g))
-        for g in range(count)
+def _make_groups(env: VecEnv, episodes: Sequence[Episode], seed: int) -> list[_Group]:
+    """Groups with their share of the episodes. What steps together is one group."""
+    count = min(GROUPS, env.num_envs, max(1, len(episodes)))
+    parts = env.lockstep or [tuple(range(env.num_envs))[g::count] for g in range(count)]
+    groups = [
+        _Group(
+            list(part), env.hosts(part[0]), bool(env.lockstep), deque(), torch.Generator().manual_seed(seed * max(GROUPS, len(parts)) + g)
+        )
+        for g, part in enumerate(parts)
     ]
+    dealt = Counter[tuple[str, ...]]()
+    for index, episode in enumerate(episodes):
+        able = [group for group in groups if episode.task in group.hosts]
+        if not able:
+            raise SpecError(f"no environment can run task '{episode.task}'; the simulator was started for {', '.join(env.tasks)}")
+        able[dealt[able[0].hosts] % len(able)].queue.append((index, episode))
+        dealt[able[0].hosts] += 1
+    return groups
 
 
 def _take_chunk(group: _Group, policy: ChunkPolicy, ended: dict[int, _Ended], keep: bool) -> _Turn | None:
@@ -200,7 +217,8 @@ def _take_chunk(group: _Group, policy: ChunkPolicy, ended: dict[int, _Ended], ke
         if result.done[row]:
             del group.tracks[env_id]
             at_end = bool(result.success[row, result.executed[row] - 1])
-            outcome = EpisodeResult(track.episode, track.instruction, bool(result.success[row].any()), at_end, track.steps, track.reward)
+            success, diverged = bool(result.success[row].any()), bool(result.diverged[row])
+            outcome = EpisodeResult(track.episode, track.instruction, success, at_end, track.steps, track.reward, diverged)
             ended[track.index] = _Ended(outcome, track.obs)
     return turn
 
@@ -243,7 +261,7 @@ def _submit_resets(group: _Group, groups: Sequence[_Group], env: VecEnv) -> None
     """Start queued episodes, of `groups` when its own are used up, in free environments; they join the group's next turn."""
     starts = []
     for env_id in group.env_ids:
-        queue = group.queue or max((other.queue for other in groups), key=len)
+        queue = group.queue or max((other.queue for other in groups if other.hosts == group.hosts), key=len)
         if env_id not in group.tracks and queue:
             starts.append((env_id, *queue.popleft()))
     if starts:

@@ -61,6 +61,7 @@ def make_env(config: SimConfig) -> VecEnv:
         config.paraphrases,
         config.robot,
         config.control,
+        config.device,
     )
 
 

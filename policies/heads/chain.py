@@ -101,6 +101,15 @@ def sample_chain(
     return chain[-1], Decision({"before": whole[rows, index], "after": whole[rows, index + 1], "index": index}, mode, temperature)
 
 
+def greedy_chain(process: Process, network: Network, noise: torch.Tensor) -> torch.Tensor:
+    """The chain of mode greedy from `noise` `(B, K, A)`, step for step as `sample_chain` runs it."""
+    x = noise
+    for step in range(process.steps):
+        at = torch.full((len(x),), step, device=x.device)
+        x = process.deterministic(x, at, network(x, process.time(at)))
+    return x
+
+
 def chain_factors(process: Process, network: Network, decision: Decision, elements: torch.Tensor) -> GaussianFactors:
     """Score the stochastic steps of `decision` under a network; `elements` `(B, K, A)` bool.
 

@@ -14,10 +14,10 @@ from policies.config import DiffusionHeadConfig, FlowHeadConfig
 from policies.factors import Decision
 from policies.gaussian import GaussianFactors
 from policies.heads import flow
-from policies.heads.chain import Network, Output, chain_factors, sample_chain
+from policies.heads.chain import Network, Output, chain_factors, greedy_chain, sample_chain
 from policies.heads.denoiser import Denoiser
 from policies.heads.diffusion import DiffusionProcess
-from policies.heads.draw import executed_mode, randint, randn
+from policies.heads.draw import executed_mode, given, randint, randn
 from policies.heads.flow import FlowProcess
 from policies.heads.reduce import weighted_mean
 from policies.interface import Mode, PolicyError
@@ -31,7 +31,7 @@ class DenoisingHead(nn.Module):
         self.config = config
         self.process = FlowProcess(config) if isinstance(config, FlowHeadConfig) else DiffusionProcess(config)
         self.denoiser = Denoiser(width, heads, action_dim, chunk)
-        self.shape = (chunk, action_dim)
+        self.noise_shape = (chunk, action_dim)
         self.log_std: nn.Linear | None = None
         if isinstance(config, FlowHeadConfig) and config.noise == "learned":
             self.log_std = nn.Linear(width, action_dim)
@@ -42,9 +42,13 @@ class DenoisingHead(nn.Module):
         self, features: torch.Tensor, mode: Mode, temperature: float, generator: torch.Generator | None
     ) -> tuple[torch.Tensor, Decision]:
         """Denoise normalised chunks `(B, K, A)`. Raises `PolicyError` for NaN."""
-        noise = randn((len(features), *self.shape), generator, features.device)
+        noise = randn((len(features), *self.noise_shape), generator, features.device)
         mode = executed_mode(mode, self.config)
         return sample_chain(self.process, self._network(features), noise, mode, self.config.stochastic, temperature, generator)
+
+    def greedy(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """The normalised chunk `(B, K, A)` that the deterministic chain makes of `noise` `(B, K, A)`."""
+        return greedy_chain(self.process, self._network(features), given(noise))
 
     def factors(self, features: torch.Tensor, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
         """Transition of each stochastic step; `mask` `(B, K, A)`."""

@@ -24,6 +24,13 @@ def categorical(probs: torch.Tensor, generator: torch.Generator | None) -> torch
     return torch.multinomial(probs.flatten(0, 1).cpu(), 1, generator=generator).reshape(probs.shape[:2]).to(probs.device)
 
 
+def given(noise: torch.Tensor | None) -> torch.Tensor:
+    """The initial noise that a head starts from. Raises `PolicyError` where the caller gave none."""
+    if noise is None:
+        raise PolicyError("this head starts from noise of the policy's noise_shape, and none was given")
+    return noise
+
+
 def executed_mode(mode: Mode, config: HeadConfig) -> Mode:
     """Greedy for a head that was given no noise, whatever is asked for: it has nothing to draw and no likelihood."""
     return mode if "log_prob" in config.supplies else "greedy"

@@ -25,6 +25,7 @@ class GaussianHead(nn.Module):
     def __init__(self, width: int, action_dim: int, config: GaussianHeadConfig) -> None:
         super().__init__()
         self.config = config
+        self.noise_shape = None
         self.mean = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, action_dim))
         self.log_std = nn.Parameter(torch.full((action_dim,), math.log(config.start_std - config.min_std)))
 
@@ -42,6 +43,10 @@ class GaussianHead(nn.Module):
         if mode == "stochastic":
             chunk = chunk + self.std * temperature**0.5 * randn(chunk.shape, generator, chunk.device)
         return chunk, Decision({"chunk": chunk}, mode, temperature)
+
+    def greedy(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """The mean `(B, K, A)`, normalised; `noise` is not used."""
+        return self.mean(features)
 
     def factors(self, features: torch.Tensor, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
         """The chunk's Gaussian; `mask` `(B, K, A)`."""

@@ -19,7 +19,7 @@ from policies.config import MeanFlowHeadConfig
 from policies.factors import Decision
 from policies.gaussian import GaussianFactors
 from policies.heads.denoiser import Denoiser
-from policies.heads.draw import executed_mode, randn, require_finite, require_stochastic
+from policies.heads.draw import executed_mode, given, randn, require_finite, require_stochastic
 from policies.heads.reduce import weighted_mean
 from policies.interface import Mode
 
@@ -31,19 +31,23 @@ class MeanFlowHead(nn.Module):
         super().__init__()
         self.config = config
         self.velocity = Denoiser(width, heads, action_dim, chunk, times=2)
-        self.shape = (chunk, action_dim)
+        self.noise_shape = (chunk, action_dim)
 
     def sample(
         self, features: torch.Tensor, mode: Mode, temperature: float, generator: torch.Generator | None
     ) -> tuple[torch.Tensor, Decision]:
         """One network call: normalised chunks `(B, K, A)`. Raises `PolicyError` for NaN."""
-        noise = randn((len(features), *self.shape), generator, features.device)
+        noise = randn((len(features), *self.noise_shape), generator, features.device)
         chunk = self._mean(features, noise)
         require_finite(chunk)
         mode = executed_mode(mode, self.config)
         if mode == "stochastic":
             chunk = chunk + self.config.exploration_std * temperature**0.5 * randn(chunk.shape, generator, chunk.device)
         return chunk, Decision({"noise": noise, "chunk": chunk}, mode, temperature)
+
+    def greedy(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """The normalised chunk `(B, K, A)` that one network call makes of `noise` `(B, K, A)`."""
+        return self._mean(features, given(noise))
 
     def factors(self, features: torch.Tensor, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
         """The chunk's Gaussian given the decision's initial noise; `mask` `(B, K, A)`. Raises `PolicyError` for a greedy decision."""

@@ -24,6 +24,7 @@ class TokenHead(nn.Module):
         self.out = nn.Linear(width, action_dim * bins)
         self.bins = bins
         self.action_dim = action_dim
+        self.noise_shape = None
 
     def logits(self, features: torch.Tensor) -> torch.Tensor:
         """`(B, K, W)` trunk features → `(B, F, V)` logits."""
@@ -38,6 +39,10 @@ class TokenHead(nn.Module):
         tokens = logits.argmax(-1) if mode == "greedy" else categorical((logits / temperature).softmax(-1), generator)
         chunk = self.decode(tokens).reshape(len(features), -1, self.action_dim)
         return chunk, Decision({"tokens": tokens}, mode, temperature)
+
+    def greedy(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """The bin centres `(B, K, A)` of the most likely tokens, normalised; `noise` is not used."""
+        return self.decode(self.logits(features).argmax(-1)).reshape(len(features), -1, self.action_dim)
 
     def factors(self, features: torch.Tensor, decision: Decision, mask: torch.Tensor) -> CategoricalFactors:
         """Distribution of each token at the decision's temperature; `mask` `(B, K, A)`."""

@@ -1,3 +1,6 @@
+# OpenUSD's stubs say that its functions return None.
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOptionalMemberAccess=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOptionalIterable=false
 """A robot's MJCF model as USD, converted on first use.
 
 The converter wants another MuJoCo than this project does, so it lives in an environment of its own in the cache folder.

@@ -56,5 +56,6 @@ class NewtonCpuGraphManager(NewtonMJWarpManager):
             return
         with wp.ScopedCapture(device="cpu") as capture:
             super()._simulate_full()
+        assert capture.graph is not None
         NewtonCpuGraphManager._recorded = capture.graph
         wp.capture_launch(capture.graph)

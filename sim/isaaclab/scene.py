@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ from sim.scene import CONTROL_STEPS, FLOOR_COLOUR, FLOOR_Z, LIGHT_DIRECTION, PHY
 
 SPACING_M = 0.0
 """Between environments: none, as each is a world of its own, and so an episode does not depend on where it runs."""
-CONSTRAINTS, CONTACTS = 240, 64
+CONSTRAINTS, CONTACTS = 320, 96
 """Room for so many constraint rows and contact points per environment."""
 
 
@@ -75,7 +74,7 @@ def scene_cfg(scene: Scene, robot: Robot, num_envs: int, camera: Camera | None, 
         ),
         "light": AssetBaseCfg(
             prim_path="/World/light",
-            init_state=AssetBaseCfg.InitialStateCfg(rot=tuple(_turn_onto(LIGHT_DIRECTION))),
+            init_state=AssetBaseCfg.InitialStateCfg(rot=_turn_onto(LIGHT_DIRECTION)),
             spawn=sim_utils.DistantLightCfg(intensity=2500.0),
         ),
         "table": AssetBaseCfg(prim_path="{ENV_REGEX_NS}/table", spawn=_file(write_table(scene, folder / "table.usda"))),
@@ -96,10 +95,11 @@ def scene_cfg(scene: Scene, robot: Robot, num_envs: int, camera: Camera | None, 
     return cfg
 
 
-def _turn_onto(direction: Vector) -> list[float]:
+def _turn_onto(direction: Vector) -> tuple[float, float, float, float]:
     """Quaternion x, y, z, w that turns the direction in which USD lights shine (-z) onto `direction`."""
     wanted = np.array(direction) / np.linalg.norm(direction)
-    return Rotation.align_vectors(wanted[None], np.array([[0.0, 0.0, -1.0]]))[0].as_quat().tolist()
+    x, y, z, w = Rotation.align_vectors(wanted[None], np.array([[0.0, 0.0, -1.0]]))[0].as_quat().tolist()
+    return x, y, z, w
 
 
 def _file(path: Path) -> sim_utils.UsdFileCfg:
@@ -108,11 +108,6 @@ def _file(path: Path) -> sim_utils.UsdFileCfg:
 
 def _robot(robot: Robot) -> ArticulationCfg:
     start = dict(zip(robot.joints, robot.home, strict=True)) | dict.fromkeys(robot.fingers, robot.finger_travel)
-    by_joint: Mapping[str, Mapping[str, float]] = {
-        "stiffness": dict(zip(robot.joints, robot.stiffness, strict=True)),
-        "damping": dict(zip(robot.joints, robot.damping, strict=True)),
-        "joint_effort_limit": dict(zip(robot.joints, robot.effort, strict=True)),
-    }
     return ArticulationCfg(
         prim_path="{ENV_REGEX_NS}/robot",
         spawn=sim_utils.UsdFileCfg(
@@ -122,7 +117,12 @@ def _robot(robot: Robot) -> ArticulationCfg:
         ),
         init_state=ArticulationCfg.InitialStateCfg(joint_pos=start),
         actuators={
-            "arm": ImplicitActuatorCfg(joint_names_expr=list(robot.joints), **by_joint),
+            "arm": ImplicitActuatorCfg(
+                joint_names_expr=list(robot.joints),
+                stiffness=dict(zip(robot.joints, robot.stiffness, strict=True)),
+                damping=dict(zip(robot.joints, robot.damping, strict=True)),
+                joint_effort_limit=dict(zip(robot.joints, robot.effort, strict=True)),
+            ),
             "fingers": ImplicitActuatorCfg(
                 joint_names_expr=list(robot.fingers),
                 stiffness=robot.finger_stiffness,

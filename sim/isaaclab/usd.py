@@ -1,3 +1,6 @@
+# OpenUSD's stubs say that its functions return None.
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOptionalMemberAccess=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOptionalIterable=false
 """USD files of what a scene is made of, written from the same definitions that MuJoCo's models are made of.
 
 Masses and inertias are MuJoCo's own, so both backends simulate the same bodies. Shapes carry MuJoCo's contact parameters,
@@ -73,6 +76,8 @@ def _add_joint(stage: Usd.Stage, root: Sdf.Path, fixture: Fixture, base: Sdf.Pat
     joint.CreateUpperLimitAttr(fixture.range[1] * per_unit)
     prim = joint.GetPrim()
     _apply(prim, "NewtonJointAPI")
+    _apply(prim, "MjcJointAPI")
+    prim.CreateAttribute("mjc:stiffness", Sdf.ValueTypeNames.Double, custom=False, variability=Sdf.VariabilityUniform).Set(fixture.stiffness)
     prim.CreateAttribute("newton:damping", Sdf.ValueTypeNames.Float, custom=False).Set(fixture.damping / per_unit)
     prim.CreateAttribute("newton:friction", Sdf.ValueTypeNames.Float, custom=False).Set(fixture.resistance)
 

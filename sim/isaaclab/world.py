@@ -1,6 +1,7 @@
-"""The physics of N cloned tabletop environments in Isaac Lab: start, command, step, state, snapshots, images.
+"""The physics of N cloned tabletop environments in Isaac Lab, which always step together.
 
-What `sim.mujoco.physics.Physics` is for one environment. N environments · n those of a call · J arm joints
+An environment that a call leaves out is frozen: its state is put aside before the others step, and put back when it is
+asked for. N environments · n those of a call · J arm joints
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import warp as wp
 from isaaclab.scene import InteractiveScene
 from isaaclab.sim import SimulationContext
 from isaaclab_newton.physics.newton_manager import NewtonManager
+from newton.solvers import SolverMuJoCo
 
 from sim.control import Command
 from sim.robots import Robot
 from sim.scene import CONTROL_HZ, CONTROL_STEPS, Scene
 from sim.state import SceneState
 from sim.tasks.task import Start
+from sim.vec_env import SimulationError
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,14 @@ class Snapshot:
     """Of the robot's servos."""
 
 
-class World:
-    """The tabletop scenes of a running Isaac Lab simulation. Positions are relative to each environment's robot base."""
+class IsaacWorld:
+    """The tabletop scenes of a running Isaac Lab simulation, behind `sim.episodes.World`."""
 
-    def __init__(self, sim: SimulationContext, interactive: InteractiveScene, scene: Scene, robot: Robot) -> None:
-        self._sim, self._scene, self._robot = sim, interactive, robot
+    def __init__(
+        self, sim: SimulationContext, interactive: InteractiveScene, scene: Scene, robot: Robot, env_ids: Sequence[int] | None = None
+    ) -> None:
+        """Wrap a simulation of `scene` that was reset; `env_ids` are the names of its N environments, by default 0 … N - 1."""
+        self._sim, self._interactive, self._scene, self._robot = sim, interactive, scene, robot
         self._arm = interactive["robot"]
         self._joints = [self._arm.joint_names.index(name) for name in robot.joints]
         self._fingers = [self._arm.joint_names.index(name) for name in robot.fingers]
@@ -48,18 +54,25 @@ class World:
         self._bodies = [interactive[body.name] for body in scene.bodies]
         self._fixtures = [interactive[fixture.name] for fixture in scene.fixtures]
         self._origins = interactive.env_origins
+        self._frozen: dict[int, Snapshot] = {}
+        self._started: set[int] = set()
+        self._seen: SceneState | None = None
+        self._drawn: np.ndarray | None = None
         self.limits = self._arm.data.joint_pos_limits.torch[0, self._joints].clone()
         """`(J, 2)` range of each arm joint [rad]."""
+        self._row = {env: row for row, env in enumerate(range(self.num_envs) if env_ids is None else env_ids)}
         sim.physics_manager.set_decimation(CONTROL_STEPS)
 
     @property
     def num_envs(self) -> int:
         """N."""
-        return self._scene.num_envs
+        return self._interactive.num_envs
 
-    def start(self, env_ids: Sequence[int], starts: Sequence[Start]) -> None:
-        """Put environments where episodes start."""
-        ids = self._ids(env_ids)
+    def start(self, env_ids: Sequence[int], scene: Scene, starts: Sequence[Start]) -> None:
+        """As `sim.episodes.World`. Raises `SimulationError` for a scene other than the one that was cloned."""
+        rows = self._local(env_ids)
+        self._require(scene)
+        ids = self._ids(rows)
         offset = self._tensor(np.stack([start.joint_offset for start in starts]))
         joints = (self._tensor(np.array(self._robot.home)) + offset).clamp(self.limits[:, 0], self.limits[:, 1])
         position = torch.zeros(len(starts), len(self._arm.joint_names), device=joints.device)
@@ -68,96 +81,147 @@ class World:
         self._arm.write_joint_velocity_to_sim_index(velocity=torch.zeros_like(position), env_ids=ids)
         self._arm.actuators.target_command.set_position_index(value=position, env_ids=ids)
         for i, body in enumerate(self._bodies):
-            pose = self._poses(env_ids, [start.body_pos[i] for start in starts], [start.body_yaw[i] for start in starts])
+            pose = self._poses(rows, [start.body_pos[i] for start in starts], [start.body_yaw[i] for start in starts])
             body.write_root_pose_to_sim_index(root_pose=pose, env_ids=ids)
             body.write_root_velocity_to_sim_index(root_velocity=torch.zeros_like(pose[:, :6]), env_ids=ids)
         for i, fixture in enumerate(self._fixtures):
-            pose = self._poses(env_ids, [start.fixture_pos[i] for start in starts], [0.0] * len(starts))
+            pose = self._poses(rows, [start.fixture_pos[i] for start in starts], [0.0] * len(starts))
             fixture.write_root_pose_to_sim_index(root_pose=pose, env_ids=ids)
             opened = self._tensor(np.array([[start.fixture[i]] for start in starts]))
             fixture.write_joint_position_to_sim_index(position=opened, env_ids=ids)
             fixture.write_joint_velocity_to_sim_index(velocity=torch.zeros_like(opened), env_ids=ids)
-        self._sim.forward()
+        warm_start = self._arrays()["warm_start"].clone()
+        warm_start[rows] = 0
+        self._locate(warm_start)
+        self._started.update(rows)
+        for env in rows:
+            self._frozen.pop(env, None)
 
-    def command(self, command: Command) -> None:
-        """Set the servos' targets of all N environments."""
-        target = torch.empty(self.num_envs, len(self._arm.joint_names), device=command.joints.device)
+    def step(self, env_ids: Sequence[int], command: Command) -> list[str]:
+        """As `sim.episodes.World`. All N environments step; those left out are frozen."""
+        rows = self._local(env_ids)
+        self._thaw(rows)
+        left_out = [env for env in sorted(self._started.difference(rows)) if env not in self._frozen]
+        self._frozen.update(zip(left_out, self._rows(left_out), strict=True))
+        self.command(env_ids, command)
+        self._interactive.write_data_to_sim()
+        for _ in range(1 if self._sim.physics_manager.handles_decimation() else CONTROL_STEPS):
+            self._sim.step(render=False)
+        self._interactive.update(1 / CONTROL_HZ)
+        self.changed()
+        return ["the physics diverged" if broken else "" for broken in self.broken()[rows].tolist()]
+
+    def command(self, env_ids: Sequence[int], command: Command) -> None:
+        """Set the servos' targets, without stepping."""
+        target = torch.empty(len(env_ids), len(self._arm.joint_names), device=command.joints.device)
         target[:, self._joints] = command.joints
         target[:, self._fingers] = command.opening[:, None] * self._robot.finger_travel
-        self._arm.actuators.target_command.set_position_index(value=target)
+        self._arm.actuators.target_command.set_position_index(value=target, env_ids=self._ids(self._local(env_ids)))
 
-    def step(self) -> None:
-        """One control step of all N environments."""
-        self._scene.write_data_to_sim()
-        calls = 1 if self._sim.physics_manager.handles_decimation() else CONTROL_STEPS
-        for _ in range(calls):
-            self._sim.step(render=False)
-        self._scene.update(1 / CONTROL_HZ)
+    def changed(self) -> None:
+        """Forget what was read and drawn, because the simulation went on."""
+        self._seen = self._drawn = None
 
-    def state(self) -> SceneState:
+    def broken(self) -> torch.Tensor:
+        """`(N,)` bool: whose numbers are not finite."""
+        arrays = self._arrays()
+        return ~(arrays["coordinates"].isfinite().all(1) & arrays["velocities"].isfinite().all(1))
+
+    def state(self, env_ids: Sequence[int]) -> SceneState:
+        """As `sim.episodes.World`."""
+        rows = self._local(env_ids)
+        self._thaw(rows)
+        if self._seen is None:
+            self._seen = self._read()
+        return self._seen[torch.tensor(rows, device=self._origins.device)]
+
+    def images(self, env_ids: Sequence[int]) -> np.ndarray:
+        """As `sim.episodes.World`."""
+        rows = self._local(env_ids)
+        self._thaw(rows)
+        drawn = self._drawn
+        if drawn is None:
+            camera = self._interactive["camera"]
+            camera.update(0.0, force_recompute=True)
+            drawn = self._drawn = camera.data.output["rgb"].torch.cpu().numpy().copy()
+        return drawn[rows]
+
+    def save(self, env_ids: Sequence[int]) -> list[Snapshot]:
+        """As `sim.episodes.World`."""
+        rows = self._local(env_ids)
+        moving = [env for env in rows if env not in self._frozen]
+        saved = dict(zip(moving, self._rows(moving), strict=True))
+        return [saved[env] if env in saved else self._frozen[env] for env in rows]
+
+    def load(self, env_ids: Sequence[int], scene: Scene, saved: Sequence[Snapshot]) -> None:
+        """As `sim.episodes.World`."""
+        rows = self._local(env_ids)
+        self._require(scene)
+        self._started.update(rows)
+        self._frozen.update(zip(rows, saved, strict=True))
+
+    def close(self) -> None:
+        """Nothing outlives the process."""
+
+    def _thaw(self, env_ids: Sequence[int]) -> None:
+        """Put frozen environments back into the simulation."""
+        rows = [env for env in env_ids if env in self._frozen]
+        if not rows:
+            return
+        snapshots = [self._frozen.pop(env) for env in rows]
+        for fixture in self._fixtures:  # tells the solver that anchors change
+            fixture.write_root_pose_to_sim_index(root_pose=fixture.data.root_link_pose_w.torch[rows], env_ids=self._ids(rows))
+        NewtonManager.invalidate_fk()
+        arrays = self._arrays()
+        for name, array in arrays.items():
+            array[rows] = self._tensor(np.stack([getattr(snapshot, name) for snapshot in snapshots]))
+        self._locate(arrays["warm_start"].clone())
+
+    def _locate(self, warm_start: torch.Tensor) -> None:
+        """Bring poses up to date with the coordinates, which clears the solver's warm starts, and put those back."""
+        self._sim.forward()
+        self._arrays()["warm_start"].copy_(warm_start)
+        self._interactive.update(0.0)
+        self.changed()
+
+    def _read(self) -> SceneState:
         """The state of all N environments."""
-        data, origin = self._arm.data, self._origins
+        data, origin, n = self._arm.data, self._origins, self.num_envs
         rotation = data.body_link_quat_w.torch[:, self._hand].roll(1, -1)  # x, y, z, w → w, x, y, z
-        arm = data.body_link_pos_w.torch[:, self._hand] - origin
-        lever = rotated(rotation, self._tensor(np.array(self._robot.tcp)).expand_as(arm))
+        hand = data.body_link_pos_w.torch[:, self._hand] - origin
+        lever = rotated(rotation, self._tensor(np.array(self._robot.tcp)).expand_as(hand))
         jacobian = data.body_link_jacobian_w.torch[:, self._hand - 1][..., self._joints].clone()  # a fixed base has no row
         jacobian[:, :3] += torch.cross(jacobian[:, 3:].mT, lever[:, None].expand(-1, len(self._joints), -1), dim=-1).mT
-        bodies = [body.data.root_link_pose_w.torch for body in self._bodies]
-        poses = torch.stack(bodies, 1) if bodies else torch.zeros(self.num_envs, 0, 7, device=origin.device)
-        speeds = [body.data.root_com_lin_vel_w.torch for body in self._bodies]
+        poses = torch.stack([body.data.root_link_pose_w.torch for body in self._bodies], 1)
         fixed = [fixture.data.root_link_pos_w.torch - origin for fixture in self._fixtures]
         return SceneState(
             joint_pos=data.joint_pos.torch[:, self._joints].clone(),
             joint_vel=data.joint_vel.torch[:, self._joints].clone(),
             opening=data.joint_pos.torch[:, self._fingers].mean(1) / self._robot.finger_travel,
-            tcp_pos=arm + lever,
+            tcp_pos=hand + lever,
             tcp_quat=rotation,
             jacobian=jacobian,
             body_pos=poses[..., :3] - origin[:, None],
             body_quat=poses[..., 3:].roll(1, -1),
-            body_vel=torch.stack(speeds, 1) if speeds else poses[..., :3],
-            fixture_pos=torch.stack(fixed, 1) if fixed else torch.zeros(self.num_envs, 0, 3, device=origin.device),
-            fixture=torch.cat([f.data.joint_pos.torch for f in self._fixtures], 1) if fixed else poses.new_zeros(self.num_envs, 0),
+            body_vel=torch.stack([body.data.root_com_lin_vel_w.torch for body in self._bodies], 1),
+            fixture_pos=torch.stack(fixed, 1) if fixed else origin.new_zeros(n, 0, 3),
+            fixture=torch.cat([f.data.joint_pos.torch for f in self._fixtures], 1) if fixed else origin.new_zeros(n, 0),
         )
 
-    def images(self) -> torch.Tensor:
-        """What the cameras of all N environments see, `(N, H, W, 3)` uint8."""
-        camera = self._scene["camera"]
-        camera.update(0.0, force_recompute=True)
-        return camera.data.output["rgb"].torch
-
-    def save(self, env_ids: Sequence[int]) -> list[Snapshot]:
-        """The whole state of environments."""
+    def _rows(self, env_ids: Sequence[int]) -> list[Snapshot]:
         rows = {name: array[list(env_ids)].cpu().numpy() for name, array in self._arrays().items()}
         return [Snapshot(**{name: row[i] for name, row in rows.items()}) for i in range(len(env_ids))]
 
-    def load(self, env_ids: Sequence[int], snapshots: Sequence[Snapshot]) -> None:
-        """Put environments back into saved states, of any environment; stepping on is then bit-identical."""
-        for fixture in self._fixtures:  # tells the solver that anchors change
-            fixture.write_root_pose_to_sim_index(
-                root_pose=fixture.data.root_link_pose_w.torch[self._ids(env_ids)], env_ids=self._ids(env_ids)
-            )
-        NewtonManager.invalidate_fk()
-        saved = {name: self._tensor(np.stack([getattr(s, name) for s in snapshots])) for name in Snapshot.__dataclass_fields__}
-        arrays, rows = self._arrays(), list(env_ids)
-        others = arrays["warm_start"].clone()
-        for name, array in arrays.items():
-            array[rows] = saved[name]
-        self._sim.forward()  # clears warm starts, of all environments
-        arrays["warm_start"].copy_(others)
-        arrays["warm_start"][rows] = saved["warm_start"]
-        self._scene.update(0.0)
-
     def _arrays(self) -> Mapping[str, torch.Tensor]:
-        """The simulator's own memory, one row per environment, so that what is written there is simulated."""
+        """The simulator's own memory, one row per environment: what is written there is simulated."""
+        n, solver = self.num_envs, NewtonManager._solver
         state, model = NewtonManager.get_state_0(), NewtonManager.get_model()
-        solver = NewtonManager._solver.mjw_data
-        n = self.num_envs
+        assert isinstance(solver, SolverMuJoCo) and state.joint_q and state.joint_qd and model.joint_X_p
         return {
             "coordinates": wp.to_torch(state.joint_q).view(n, -1),
             "velocities": wp.to_torch(state.joint_qd).view(n, -1),
             "anchors": wp.to_torch(model.joint_X_p).view(n, -1),
-            "warm_start": wp.to_torch(solver.qacc_warmstart),
+            "warm_start": wp.to_torch(solver.mjw_data.qacc_warmstart),
             "targets": self._arm.actuators.target_command.position.torch,
         }
 
@@ -168,11 +232,18 @@ class World:
         places = self._tensor(np.stack(positions)) + self._origins[list(env_ids)]
         return torch.cat([places, torch.stack([zero, zero, half.sin(), half.cos()], 1)], 1)
 
+    def _local(self, env_ids: Sequence[int]) -> list[int]:
+        return [self._row[env] for env in env_ids]
+
     def _ids(self, env_ids: Sequence[int]) -> torch.Tensor:
         return torch.tensor(list(env_ids), dtype=torch.int32, device=self._origins.device)
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self._origins.device)
+
+    def _require(self, scene: Scene) -> None:
+        if scene is not self._scene:
+            raise SimulationError(f"this simulation holds the scene '{self._scene.name}', it cannot run one with '{scene.name}'")
 
 
 def rotated(quat: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:

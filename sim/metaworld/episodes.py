@@ -85,9 +85,9 @@ class Episodes:
         """The library's whole observation, with object and goal."""
         return _stack([{"obs": self._slot(env).scene.obs.astype(np.float32)} for env in ids])
 
-    def demonstrate(self, ids: list[int], noise_std: float, render: bool) -> Arrays:
+    def demonstrate(self, ids: list[int], noise_std: list[float], render: bool) -> Arrays:
         """Run the expert from each state to the end of the episode, disturbed by action noise."""
-        rows = [np.array(self._demonstrate(env, noise_std, render), dtype=object) for env in ids]
+        rows = [np.array(self._demonstrate(env, std, render), dtype=object) for env, std in zip(ids, noise_std, strict=True)]
         return _stack([{"demonstration": row} for row in rows])
 
     def close(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sim.control import KINDS, Kind
-from sim.mujoco.settings import Settings, Slot
 from sim.robots import ROBOTS
+from sim.settings import Settings, Slot
 from sim.tabletop import CAMERAS, entry_names, make_spec
 from sim.tasks import TASKS
 from sim.tasks.task import Paraphrases

@@ -23,6 +23,8 @@ HOVER = 0.13
 """Height at which the tool travels over the table [m]."""
 HOLD = 0.42
 """Gripper opening command that squeezes a block, which is 0.5 wide in these units."""
+RELEASED = 0.6
+"""Gripper opening above which no block is held."""
 APART = 0.11
 """Least distance between blocks at the start: open fingers fit between them [m]."""
 REGION = ((0.38, 0.62), (-0.2, 0.2))
@@ -79,20 +81,34 @@ def holding(state: SceneState, goal: Goal) -> torch.Tensor:
     return (offset[:, :2].amax(1) < 0.015) & (offset[:, 2] < 0.018) & (state.opening > 0.3) & (state.opening < 0.56)
 
 
-def carry(state: SceneState, goal: Goal, destination: torch.Tensor) -> Waypoint:
+def carry(state: SceneState, goal: Goal, destination: torch.Tensor, hover: float = HOVER, precision: float = 0.02) -> Waypoint:
     """Grasp the named block from above, then take it to `destination` `(B, 3)`, the tool's position there.
 
     The phases follow from the state: go above the block, down with open fingers, close, then up and across.
+
+    Args:
+        state: of the scene.
+        goal: names the block as "target".
+        destination: the tool's position at the end [m].
+        hover: height at which the tool travels over the table [m].
+        precision: how near the tool must be to the destination in the plane before it goes down there [m].
     """
     block, tool, turn = target_pos(state, goal), state.tcp_pos, grasp_yaw(state, goal)
     held = holding(state, goal)
     aligned = ((tool[:, :2] - block[:, :2]).norm(dim=1) < 0.01) & turned(state, turn)
     low = (tool[:, 2] - block[:, 2]).abs() < 0.012
-    above = torch.cat([block[:, :2], block[:, 2:] + HOVER - HALF], 1)
+    above = torch.cat([block[:, :2], block[:, 2:] + hover - HALF], 1)
     grasp = torch.where(aligned[:, None], block, above)
-    across = (tool[:, :2] - destination[:, :2]).norm(dim=1) > 0.02
-    rising = across & (tool[:, 2] < HOVER - 0.04)
+    across = (tool[:, :2] - destination[:, :2]).norm(dim=1) > precision
+    rising = across & (tool[:, 2] < hover - 0.04)
     xy = torch.where(rising[:, None], tool[:, :2], destination[:, :2])
-    height = torch.where(across, HOVER, destination[:, 2])
+    height = torch.where(across, hover, destination[:, 2])
     opening = torch.where(held | (aligned & low), HOLD, 1.0).to(tool)
     return Waypoint(torch.where(held[:, None], torch.cat([xy, height[:, None]], 1), grasp), turn, opening)
+
+
+def let_go(state: SceneState, waypoint: Waypoint, there: torch.Tensor, away: torch.Tensor) -> Waypoint:
+    """Where the block is `there` `(B,)` bool, open the fingers, then move to `away` `(B, 3)`; elsewhere `waypoint`."""
+    leave = torch.where((state.opening > RELEASED)[:, None], away, state.tcp_pos)
+    tool = torch.where(there[:, None], leave, waypoint.tool)
+    return Waypoint(tool, waypoint.yaw, torch.where(there, torch.ones_like(waypoint.opening), waypoint.opening))

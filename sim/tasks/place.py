@@ -10,7 +10,7 @@ import torch
 from sim.control import Waypoint
 from sim.scene import Body, Scene, Shape
 from sim.state import Goal, SceneState
-from sim.tasks.blocks import APART, COLOURS, HALF, HOVER, block, block_yaw, carry, on_table, target_distance, target_pos
+from sim.tasks.blocks import APART, COLOURS, HALF, HOVER, RELEASED, block, block_yaw, carry, let_go, on_table, target_distance, target_pos
 from sim.tasks.task import Reward, Start, Task, joint_offset, near, scatter
 
 RADIUS = 0.065
@@ -56,7 +56,7 @@ def offset(state: SceneState, goal: Goal) -> torch.Tensor:
 def success(state: SceneState, goal: Goal) -> torch.Tensor:
     """The block rests in the bowl and the gripper has let go."""
     inside = (offset(state, goal) < RADIUS - HALF / 2) & (target_pos(state, goal)[:, 2] < HALF + 0.02)
-    return inside & (state.opening > 0.6)
+    return inside & (state.opening > RELEASED)
 
 
 def expert(state: SceneState, goal: Goal) -> Waypoint:
@@ -67,8 +67,7 @@ def expert(state: SceneState, goal: Goal) -> Waypoint:
     over = (offset(state, goal) < 0.025) & (state.tcp_pos[:, 2] < 0.085)
     release = over | ((offset(state, goal) < RADIUS) & (target_pos(state, goal)[:, 2] < HALF + 0.02))
     up = torch.stack([centre[:, 0], centre[:, 1], torch.full_like(centre[:, 2], HOVER)], 1)
-    tool = torch.where(release[:, None], torch.where((state.opening > 0.6)[:, None], up, state.tcp_pos), waypoint.tool)
-    return Waypoint(tool, waypoint.yaw, torch.where(release, torch.ones_like(waypoint.opening), waypoint.opening))
+    return let_go(state, waypoint, release, up)
 
 
 TASK = Task(

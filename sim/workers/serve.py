@@ -22,11 +22,12 @@ class Episodes(Protocol):
         ...
 
 
-def serve(start: Callable[[Any], Episodes]) -> None:
+def serve(start: Callable[[Any], Episodes], extra: str = "train") -> None:
     """Answer requests `(method, arguments)` with `(error text or None, result)` on the connection named by `sys.argv[1]`.
 
     Args:
         start: makes the worker's episodes from the settings that the parent sends first; it imports the simulator.
+        extra: what to install where a package of the simulator is missing.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
@@ -36,7 +37,7 @@ def serve(start: Callable[[Any], Episodes]) -> None:
         while True:
             method, arguments = connection.recv()
             try:
-                episodes = episodes or _start(start, settings)
+                episodes = episodes or _start(start, settings, extra)
                 reply = (None, getattr(episodes, method)(*arguments))
             except Exception as error:
                 reply = (_explain(error), None)
@@ -46,11 +47,11 @@ def serve(start: Callable[[Any], Episodes]) -> None:
             episodes.close()
 
 
-def _start(start: Callable[[Any], Episodes], settings: Any) -> Episodes:
+def _start(start: Callable[[Any], Episodes], settings: Any, extra: str) -> Episodes:
     try:
         return start(settings)
     except ModuleNotFoundError as error:
-        raise SimulationError(f"this simulator needs package '{error.name}': install the extra 'train'") from error
+        raise SimulationError(f"this simulator needs package '{error.name}': install the extra '{extra}'") from error
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
         if isinstance(error, SimulationError):
             raise

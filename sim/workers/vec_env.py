@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Pending[T]:
 
 
 class WorkerVecEnv:
-    """N environments; environment i lives in worker i modulo the number of workers.
+    """N environments, spread over workers.
 
     An environment has at most one chunk under way. Episodes end at the first success or at the horizon,
     and are never reset by themselves.
@@ -58,6 +59,8 @@ class WorkerVecEnv:
         names: dict[str, str],
         snapshot_type: type,
         horizon: int,
+        homes: Sequence[int] | None = None,
+        hosted: Sequence[tuple[str, ...]] | None = None,
     ) -> None:
         """Talk to workers that were started.
 
@@ -69,9 +72,24 @@ class WorkerVecEnv:
             names: observation entry of each array that workers return.
             snapshot_type: what snapshots are made of.
             horizon: control steps of the longest episode.
+            homes: worker of each environment; i modulo the number of workers for environment i by default.
+            hosted: tasks that each worker can run, where its environments step together; by default each runs all, one by one.
         """
         self.spec, self.tasks, self.num_envs, self.horizon = spec, tuple(tasks), num_envs, horizon
+        self._homes = [env % len(workers) for env in range(num_envs)] if homes is None else list(homes)
+        self._hosted = hosted
         self._workers, self._names, self._snapshot_type = list(workers), names, snapshot_type
+
+    @property
+    def lockstep(self) -> tuple[tuple[int, ...], ...]:
+        """As `VecEnv`."""
+        if self._hosted is None:
+            return ()
+        return tuple(tuple(env for env, home in enumerate(self._homes) if home == w) for w in range(len(self._workers)))
+
+    def hosts(self, env_id: int) -> tuple[str, ...]:
+        """As `VecEnv`."""
+        return self.tasks if self._hosted is None else self._hosted[self._homes[env_id]]
 
     def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
         """`submit_reset(...).result()`."""
@@ -83,6 +101,10 @@ class WorkerVecEnv:
             check_name("task", task, self.tasks)
         if not len(env_ids) == len(seeds) == len(tasks):
             raise SimulationError(f"reset needs one seed and one task per environment, got {len(env_ids)}, {len(seeds)}, {len(tasks)}")
+        self._check_ids(env_ids)
+        for env, task in zip(env_ids, tasks, strict=True):
+            if task not in self.hosts(env):
+                raise SimulationError(f"environment {env} holds a scene for {', '.join(self.hosts(env))}; it cannot run '{task}'")
         if min(seeds, default=0) < 0:
             raise SimulationError(f"seeds must not be negative, got {min(seeds)}")
         wait = self._submit("reset", env_ids, [int(seed) for seed in seeds], list(tasks))
@@ -133,23 +155,30 @@ class WorkerVecEnv:
         """`(n, S)` float32 full simulator observation, for teachers, critics and resets only."""
         return self._call("privileged", env_ids)["obs"]
 
-    def submit_demonstrations(self, env_ids: Sequence[int], noise_std: float, render: bool = True) -> list[Pending[Demonstration]]:
+    def submit_demonstrations(
+        self, env_ids: Sequence[int], noise_std: float | Sequence[float], render: bool = True
+    ) -> list[Pending[Demonstration]]:
         """Start the scripted expert in each environment, from its present state to the end of its episode.
 
         Args:
             env_ids: environments that were just reset. They have ended afterwards.
-            noise_std: standard deviation of Gaussian noise on executed actions, drawn from the seed; 0 for none.
+            noise_std: standard deviation of Gaussian noise on executed actions, drawn from the seed; 0 for none. One for
+                all or one per environment.
             render: keep an image per control step.
 
         Returns:
             One pending demonstration per environment; the workers run through them side by side.
         """
-        if not noise_std >= 0:
+        stds = [noise_std] * len(env_ids) if isinstance(noise_std, int | float) else list(noise_std)
+        if not all(std >= 0 for std in stds):
             raise SimulationError(f"noise_std must be at least 0, got {noise_std}")
-        waits = [self._submit("demonstrate", [env], constants=(noise_std, render)) for env in env_ids]
-        return [Pending(lambda wait=wait: wait()["demonstration"][0]) for wait in waits]
+        if self._hosted is None:
+            waits = [self._submit("demonstrate", [env], [std], constants=(render,)) for env, std in zip(env_ids, stds, strict=True)]
+            return [Pending(lambda wait=wait: wait()["demonstration"][0]) for wait in waits]
+        together = cache(self._submit("demonstrate", env_ids, stds, constants=(render,)))
+        return [Pending(lambda row=row: together()["demonstration"][row]) for row in range(len(env_ids))]
 
-    def demonstrate(self, env_ids: Sequence[int], noise_std: float, render: bool = True) -> list[Demonstration]:
+    def demonstrate(self, env_ids: Sequence[int], noise_std: float | Sequence[float], render: bool = True) -> list[Demonstration]:
         """`submit_demonstrations(...)` and wait for all."""
         return [pending.result() for pending in self.submit_demonstrations(env_ids, noise_std, render)]
 
@@ -179,8 +208,7 @@ class WorkerVecEnv:
             constants: arguments that are the same for all.
         """
         self._check_ids(env_ids)
-        count = len(self._workers)
-        rows_of = {w: [row for row, env in enumerate(env_ids) if env % count == w] for w in range(count)}
+        rows_of = {w: [row for row, env in enumerate(env_ids) if self._homes[env] == w] for w in range(len(self._workers))}
         futures = []
         for w, rows in rows_of.items():
             if rows:
@@ -211,6 +239,7 @@ class WorkerVecEnv:
             terminated=arrays["terminated"],
             truncated=arrays["truncated"],
             executed=arrays["executed"],
+            diverged=arrays.get("diverged", np.zeros(len(arrays["executed"]), bool)),
             frames=tuple({self._names[key]: value[:, k] for key, value in every.items()} for k in range(longest)),
         )
 

@@ -64,6 +64,21 @@ def test_a_decision_is_scored_by_its_own_policy_and_only_by_what_was_executed(he
 
 
 @each_head
+def test_the_greedy_chunk_is_a_function_of_its_noise(head: HeadConfig) -> None:
+    policy = make(head)
+    context = policy.encode(observations(3))
+    chunk, _ = policy.sample(context, "greedy", 1.0, torch.Generator().manual_seed(5))
+    if policy.noise_shape is None:
+        assert torch.equal(policy.greedy(context, None), chunk)
+        return
+    noise = torch.randn((3, *policy.noise_shape), generator=torch.Generator().manual_seed(5))
+    assert torch.equal(policy.greedy(context, noise), chunk)
+    assert not torch.equal(policy.greedy(context, -noise), chunk)
+    with pytest.raises(PolicyError, match="starts from noise"):
+        policy.greedy(context, None)
+
+
+@each_head
 def test_sampling_repeats_and_rows_do_not_mix(head: HeadConfig) -> None:
     policy = make(head)
     context = policy.encode(observations(6))

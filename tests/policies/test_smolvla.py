@@ -13,9 +13,12 @@ import torch
 
 pytest.importorskip("num2words", reason="SmolVLA needs the extra 'lerobot-vla'")
 
+from policies.deployed import draw_noise, open_bundle
 from policies.folder import FolderError, load_policy, make_policy, save_policy
-from policies.interface import SpecError
+from policies.interface import SpecError, UserError
+from policies.pack import pack
 from policies.smolvla import SmolVlaPolicy
+from tests.policies.bundles import describe
 from tests.policies.helpers import IMAGE, SPEC, STATE, TEXT, observations
 from tests.policies.tiny_vlm import make_vlm, tiny_smolvla
 
@@ -48,8 +51,11 @@ def test_greedy_chunks_are_lerobots_own(vlm: Path, steps: int) -> None:
     torch.manual_seed(0)
     policy = make_policy(tiny_smolvla(vlm, steps), SPEC)
     assert isinstance(policy, SmolVlaPolicy)
+    noise = torch.randn((5, *policy.noise_shape), generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
-        chunk, _ = policy.sample(policy.encode(observations(5)), "greedy", 1.0, torch.Generator().manual_seed(7))
+        context = policy.encode(observations(5))
+        chunk, _ = policy.sample(context, "greedy", 1.0, torch.Generator().manual_seed(7))
+        assert torch.equal(policy.greedy(context, noise), chunk)
     assert torch.equal(chunk, lerobot_chunk(policy, 7))
 
 
@@ -143,3 +149,16 @@ def test_missing_statistics_and_files_are_refused(policy: SmolVlaPolicy, tmp_pat
 def test_specs_that_smolvla_cannot_see_are_refused(vlm: Path) -> None:
     with pytest.raises(SpecError, match=r"SmolVLA needs one state named observation\.state"):
         make_policy(tiny_smolvla(vlm), SPEC.model_copy(update={"entries": SPEC.entries[:1]}))
+
+
+def test_a_bundle_acts_as_the_policy(policy: SmolVlaPolicy, tmp_path: Path) -> None:
+    bundle = describe(policy)
+    pack(policy, bundle, observations(2), tmp_path / "bundle")
+    noise = draw_noise(bundle, 1, 3)
+    obs = observations(1)
+    with torch.no_grad():
+        wanted = policy.greedy(policy.encode(obs), torch.as_tensor(noise)).numpy()
+    assert np.array_equal(open_bundle(tmp_path / "bundle").chunk(obs, seed=3), wanted)
+    with pytest.raises(UserError, match="family 'smolvla' has no ONNX form"):
+        pack(policy, bundle, observations(2), tmp_path / "onnx", onnx=True)
+    assert not (tmp_path / "onnx").exists()

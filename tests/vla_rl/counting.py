@@ -17,6 +17,7 @@ from policies.config import PolicyConfig, TokenHeadConfig
 from policies.interface import ActionSpec, Entry, Observation, PolicySpec
 from policies.vla import VlaPolicy
 from sim.vec_env import ChunkStep, EnvSpec, Render, SimulationError
+from tests.vla_rl.independent import Independent
 
 HORIZON = 10
 ENV_SPEC = EnvSpec(
@@ -48,7 +49,7 @@ class _Done[T]:
         return self.compute()
 
 
-class CountingEnv:
+class CountingEnv(Independent):
     """`VecEnv` of counters."""
 
     spec = ENV_SPEC
@@ -57,6 +58,7 @@ class CountingEnv:
     def __init__(self, num_envs: int) -> None:
         self.num_envs = num_envs
         self.slots = [_Slot() for _ in range(num_envs)]
+        self.asked: list[tuple[int, ...]] = []
 
     def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
         for env_id, seed, task in zip(env_ids, seeds, tasks, strict=True):
@@ -70,6 +72,7 @@ class CountingEnv:
         return _Done(lambda: self.step_chunk(actions, env_ids, render))
 
     def step_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> ChunkStep:
+        self.asked.append(tuple(env_ids))
         n, steps, _ = actions.shape
         reward, success, executed = np.zeros((n, steps), np.float32), np.zeros((n, steps), bool), np.zeros(n, np.int64)
         for row, env_id in enumerate(env_ids):
@@ -84,7 +87,7 @@ class CountingEnv:
                     break
         terminated = success.any(1)
         ended = np.array([self.slots[i].ended for i in env_ids])
-        return ChunkStep(self._observe(env_ids), reward, success, terminated, ended & ~terminated, executed)
+        return ChunkStep(self._observe(env_ids), reward, success, terminated, ended & ~terminated, executed, np.zeros(len(executed), bool))
 
     def snapshot(self, env_ids: Sequence[int]) -> list[Any]:
         return [self.slots[i] for i in env_ids]

@@ -14,6 +14,7 @@ import numpy as np
 
 from policies.interface import ActionSpec, Entry, Observation
 from sim.vec_env import ChunkStep, Demonstration, EnvSpec, Render, SimulationError
+from tests.vla_rl.independent import Independent
 
 HORIZON, SUBSTEPS, RADIUS, FORCE = 20, 5, 0.08, 2.0
 XML = """
@@ -43,7 +44,7 @@ class _Done[T]:
         return self.compute()
 
 
-class PointMassEnv:
+class PointMassEnv(Independent):
     """`VecEnv` of point masses."""
 
     spec = ENV_SPEC
@@ -87,7 +88,7 @@ class PointMassEnv:
         terminated = success.any(1)
         ended = self.steps[list(env_ids)] >= HORIZON
         self.steps[[env for env, done in zip(env_ids, terminated, strict=True) if done]] = HORIZON
-        return ChunkStep(self._observe(env_ids), reward, success, terminated, ended & ~terminated, executed)
+        return ChunkStep(self._observe(env_ids), reward, success, terminated, ended & ~terminated, executed, np.zeros(len(executed), bool))
 
     def snapshot(self, env_ids: Sequence[int]) -> list[Any]:
         return [(self.data[i].qpos.copy(), self.data[i].qvel.copy(), self.target[i].copy(), self.steps[i]) for i in env_ids]

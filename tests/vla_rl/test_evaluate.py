@@ -13,6 +13,7 @@ import torch
 from policies.factors import Decision
 from policies.interface import ActionSpec, Entry, PolicySpec, UserError
 from sim.vec_env import SEED_RANGES, ChunkStep, EnvSpec
+from tests.vla_rl.independent import Independent
 from vla_rl.batch import Episode
 from vla_rl.config import EvalConfig
 from vla_rl.evaluate import Evaluation, TaskResult, evaluate, format_table
@@ -33,7 +34,7 @@ class Done:
         return self.value
 
 
-class LineEnv:
+class LineEnv(Independent):
     """Even seeds start at 0, so 6 steps in the right direction succeed; odd seeds start too far away."""
 
     spec = EnvSpec(embodiment="line", entries=ENTRIES, action=ACTION, control_hz=10.0)
@@ -70,9 +71,8 @@ class LineEnv:
         terminated = success.any(1)
         truncated = np.array([self.t[i] >= HORIZON for i in env_ids]) & ~terminated
         obs = self._obs(env_ids)
-        return ChunkStep(
-            obs, success.astype(np.float32), success, terminated, truncated, executed, tuple(frames) if render == "all" else ()
-        )
+        reward, diverged, shown = success.astype(np.float32), np.zeros(n, bool), tuple(frames) if render == "all" else ()
+        return ChunkStep(obs, reward, success, terminated, truncated, executed, diverged, shown)
 
     def _success(self, i):
         return self.t[i] >= 2 if self.task[i] == "wait" else self.x[i] * DIRECTION[self.task[i]] >= 6

@@ -54,6 +54,32 @@ def test_behaviour_log_prob_is_what_the_policy_scores() -> None:
     assert torch.allclose(policy.normalizer["action"].inverse(chunk), batch.chunk)
 
 
+class LockstepEnv(CountingEnv):
+    """Two simulations: environments 0 and 1 can only count, 2 and 3 can only wait."""
+
+    lockstep = ((0, 1), (2, 3))
+
+    def hosts(self, env_id: int) -> tuple[str, ...]:
+        return ("count",) if env_id < 2 else ("wait",)
+
+
+def test_environments_that_step_together_are_asked_together_and_only_for_what_they_host() -> None:
+    env = LockstepEnv(4)
+    _, results = run_episodes(counting_policy(), env, EPISODES, mode="greedy", seed=0)
+    assert [r.steps for r in results] == [5, 6, 10, 10, 1] and [r.instruction for r in results][1:3] == ["please wait", "please count"]
+    assert env.asked[:2] == [(0, 1), (2, 3)], "whole sets in the first turn"
+    assert all(set(ids) <= {0, 1} or set(ids) <= {2, 3} for ids in env.asked)
+    counted = [ids for ids in env.asked if ids[0] < 2]
+    assert counted[2] == (0, 1), "the third count episode joins in the turn after a place is free, without waiting one"
+
+
+def test_a_task_that_no_environment_hosts_is_refused() -> None:
+    with pytest.raises(SpecError, match="no environment can run task 'wait'; the simulator was started for count"):
+        env = LockstepEnv(2)
+        env.lockstep, env.tasks = ((0, 1),), ("count",)
+        run_episodes(counting_policy(), env, EPISODES, mode="greedy", seed=0)
+
+
 def test_outcome_depends_on_the_seed_alone() -> None:
     first, again, other = roll()[0], roll()[0], roll(seed=1)[0]
     assert torch.equal(first.chunk, again.chunk)

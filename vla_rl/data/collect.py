@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from policies.interface import ChunkPolicy
-from sim.vec_env import SEED_RANGES, Demonstration, SimulationError, VecEnv
+from sim.vec_env import SEED_RANGES, Demonstration, SimulationError, VecEnv, seat
 from vla_rl.config import Fraction, Positive, SimConfig, Strict
 
 ATTEMPTS = 4
@@ -101,10 +101,13 @@ def demonstrations(config: CollectConfig, env: VecEnv, policy: ChunkPolicy | Non
     queue = deque((task, attempt) for attempt in range(config.episodes) for task in range(len(config.sim.tasks)))
     attempts = [config.episodes] * len(config.sim.tasks)
     while queue:
-        batch = [queue.popleft() for _ in range(min(env.num_envs, len(queue)))]
+        seats = seat(env, [config.sim.tasks[task] for task, _ in queue])
+        batch = [item for item, env_id in zip(queue, seats, strict=True) if env_id is not None]
+        queue = deque(item for item, env_id in zip(queue, seats, strict=True) if env_id is None)
+        ids = [env_id for env_id in seats if env_id is not None]
         names, starts = [config.sim.tasks[task] for task, _ in batch], [seeds[task][attempt] for task, attempt in batch]
         noise = [config.noise_std * _is_noisy(attempt, config) for _, attempt in batch]
-        episodes = _demonstrate(env, starts, names, noise) if policy is None else play(policy, env, starts, names)
+        episodes = _demonstrate(env, ids, starts, names, noise) if policy is None else play(policy, env, ids, starts, names)
         for (task, _), episode in zip(batch, episodes, strict=True):
             yield episode
             if episode.succeeded or config.keep_failures:
@@ -118,12 +121,10 @@ def demonstrations(config: CollectConfig, env: VecEnv, policy: ChunkPolicy | Non
             attempts[task] += 1
 
 
-def _demonstrate(env: VecEnv, seeds: list[int], tasks: list[str], noise_std: list[float]) -> Iterator[Demonstration]:
-    """Episodes of the scripted experts; all start at once, in environments 0, 1, ..."""
-    ids = range(len(seeds))
+def _demonstrate(env: VecEnv, ids: list[int], seeds: list[int], tasks: list[str], noise_std: list[float]) -> Iterator[Demonstration]:
+    """Episodes of the scripted experts; all start at once."""
     env.reset(ids, seeds, tasks)
-    pending = [env.submit_demonstrations([i], std)[0] for i, std in zip(ids, noise_std, strict=True)]
-    return (item.result() for item in pending)
+    return (item.result() for item in env.submit_demonstrations(ids, noise_std))
 
 
 def _is_noisy(attempt: int, config: CollectConfig) -> bool:

@@ -11,13 +11,13 @@ from policies.interface import ChunkPolicy, Observation
 from sim.vec_env import Demonstration, VecEnv
 
 
-def play(policy: ChunkPolicy, env: VecEnv, seeds: Sequence[int], tasks: Sequence[str]) -> list[Demonstration]:
-    """Greedy episodes of `policy`, one per seed and task, side by side in environments 0, 1, ...
+def play(policy: ChunkPolicy, env: VecEnv, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> list[Demonstration]:
+    """Greedy episodes of `policy`, one per environment, seed and task, side by side.
 
     The actions of a demonstration are those the policy executed. Images are rendered at every control step.
     """
     ids = list(range(len(seeds)))
-    obs = env.reset(ids, seeds, tasks)
+    obs = env.reset(env_ids, seeds, tasks)
     text = policy.spec.of_kind("text")[0].name
     instructions = [str(instruction) for instruction in obs[text]]
     views: list[list[Observation]] = [[{name: value[i] for name, value in obs.items() if name != text}] for i in ids]
@@ -27,7 +27,7 @@ def play(policy: ChunkPolicy, env: VecEnv, seeds: Sequence[int], tasks: Sequence
     while active:
         with torch.no_grad():
             chunk = policy.sample(policy.encode(obs), "greedy")[0][:, : policy.spec.executed].numpy()
-        step = env.step_chunk(chunk, active, "all")
+        step = env.step_chunk(chunk, [env_ids[i] for i in active], "all")
         for row, i in enumerate(active):
             executed = int(step.executed[row])
             actions[i] += list(chunk[row, :executed])

@@ -10,22 +10,25 @@ import numpy as np
 import pytest
 
 from policies.interface import PolicySpec, SpecError
-from sim.metaworld.env import MetaworldVecEnv
 from sim.vec_env import SEED_RANGES, SimulationError
 from tests.vla_rl.data.conftest import CAMERA, ENV_SPEC, episode
+from tests.vla_rl.independent import Independent
 from vla_rl.config import SimConfig
 from vla_rl.data.collect import CollectConfig, collect
 from vla_rl.data.demos import load_demos
 from vla_rl.data.writer import ABOUT_FILE, write_episodes
+from vla_rl.train import make_env
 
 Pending = namedtuple("Pending", "result")
 SIM = SimConfig(tasks=("open", "close"), horizon=20)
 
 
-class FakeEnv:
+class FakeEnv(Independent):
     """Episodes whose content depends on (task, seed, noise) alone; the expert fails where the seed is divisible by `fails`."""
 
     spec = ENV_SPEC
+    tasks = SIM.tasks
+    horizon = 20
 
     def __init__(self, num_envs=3, fails=0, breaks_at=0):
         self.num_envs, self.fails, self.breaks_at = num_envs, fails, breaks_at
@@ -35,7 +38,7 @@ class FakeEnv:
         self.slots |= dict(zip(env_ids, zip(seeds, tasks, strict=True), strict=True))
 
     def submit_demonstrations(self, env_ids, noise_std):
-        return [Pending(lambda i=i: self._run(*self.slots[i], noise_std)) for i in env_ids]
+        return [Pending(lambda i=i, std=std: self._run(*self.slots[i], std)) for i, std in zip(env_ids, noise_std, strict=True)]
 
     def _run(self, seed, task, noise_std):
         self.started.append((task, seed, noise_std))
@@ -173,7 +176,7 @@ def test_no_episodes(tmp_path):
 
 def test_expert_of_metaworld(tmp_path):
     sim = SimConfig(tasks=("door-open",), num_envs=2, workers=1, image_px=32)
-    with MetaworldVecEnv(sim.tasks, sim.num_envs, sim.workers, sim.image_px, sim.camera, sim.horizon) as env:
+    with make_env(sim) as env:
         out = collect(CollectConfig(out=tmp_path / "demos", sim=sim, episodes=2, noise_std=0.5), env)
         spec = PolicySpec(**vars(env.spec), chunk=8, executed=8)
         demos = load_demos(out, spec)

@@ -23,7 +23,7 @@ def test_play_keeps_every_step_and_what_the_policy_did(tmp_path: Path) -> None:
     try:
         torch.manual_seed(0)
         policy = VlaPolicy(PolicyConfig(), make_spec(env.spec, PolicyConfig()))
-        first, second = play(policy, env, [3, 4], ["plate-slide"] * 2)
+        first, second = play(policy, env, [0, 1], [3, 4], ["plate-slide"] * 2)
         assert first.action.shape == (20, 4)  # an untrained policy runs to the horizon: chunks of 8, 8 and 4
         assert first.obs["observation.images.corner2"].shape == (20, 64, 64, 3)
         obs = env.reset([0], [4], ["plate-slide"])

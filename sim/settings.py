@@ -1,10 +1,10 @@
-"""What travels between the parent and its MuJoCo workers: settings, and the state of an episode. Numpy only."""
+"""What travels between the parent and the workers of the tabletop suite: settings, and the state of an episode. No simulator."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,5 +37,7 @@ class Slot:
     goal: Mapping[str, int | float]
     command: dict[str, np.ndarray]
     """`Command`, without the batch dimension."""
-    physics: np.ndarray
-    """Of a snapshot; empty while the environment lives."""
+    diverged: bool = False
+    """Whether the physics broke down, which ended the episode."""
+    physics: Any = None
+    """Of a snapshot, as its simulator wants it."""

@@ -1,0 +1,288 @@
+"""The episodes of one worker of the tabletop suite, over any physics. Those of one task advance side by side, as one batch.
+
+n environments of a request · K chunk steps · A actions · J arm joints
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from sim.control import Command, action_spec, follow, hold, towards
+from sim.robots import ROBOTS
+from sim.scene import Scene
+from sim.settings import Settings, Slot
+from sim.state import Goal, SceneState
+from sim.tasks import TASKS
+from sim.tasks.task import Start, Task
+from sim.vec_env import Demonstration, Render, SimulationError
+
+Arrays = dict[str, np.ndarray]
+
+
+class World(Protocol):
+    """The physics of one worker's environments. In every call the environments are of one scene, and no others change."""
+
+    limits: torch.Tensor
+    """`(J, 2)` range of each arm joint [rad]."""
+
+    def start(self, env_ids: Sequence[int], scene: Scene, starts: Sequence[Start]) -> None:
+        """Put environments where episodes start."""
+        ...
+
+    def step(self, env_ids: Sequence[int], command: Command) -> list[str]:
+        """One control step with `command` `(n, ...)`. Returns for each environment what went wrong, empty if nothing did."""
+        ...
+
+    def state(self, env_ids: Sequence[int]) -> SceneState:
+        """`(n, ...)`."""
+        ...
+
+    def images(self, env_ids: Sequence[int]) -> np.ndarray:
+        """`(n, H, W, 3)` uint8."""
+        ...
+
+    def save(self, env_ids: Sequence[int]) -> list[Any]:
+        """Everything that stepping each environment depends on."""
+        ...
+
+    def load(self, env_ids: Sequence[int], scene: Scene, saved: Sequence[Any]) -> None:
+        """Continue from saved states, of the same or other environments, bit by bit."""
+        ...
+
+    def close(self) -> None:
+        """Free what the process will not free by itself."""
+        ...
+
+
+class Episodes:
+    """The episodes of one process, by environment id. Every public method answers a request of the parent."""
+
+    def __init__(self, settings: Settings, world: World) -> None:
+        torch.set_num_threads(1)
+        self._settings, self._world = settings, world
+        self._robot = ROBOTS[settings.robot]
+        self._actions = action_spec(self._robot, settings.control).dim
+        self._slots: dict[int, Slot] = {}
+        self._privileged_size = max(_privileged_size(task, len(self._robot.joints)) for task in TASKS.values())
+
+    def reset(self, ids: list[int], seeds: list[int], tasks: list[str]) -> Arrays:
+        """Start an episode in each environment and show it."""
+        for env, seed, name in zip(ids, seeds, tasks, strict=True):
+            task = TASKS[name]
+            start = task.draw(seed)
+            self._slots[env] = Slot(name, seed, task.instruction(start, seed, self._settings.paraphrases), 0, False, start.goal, {})
+        for task, rows in self._by_task(ids):
+            envs = [ids[row] for row in rows]
+            self._world.start(envs, task.scene, [task.draw(seeds[row]) for row in rows])
+            self._keep_commands(envs, hold(self._world.state(envs)))
+        return self._views(ids, image=True)
+
+    def chunk(self, ids: list[int], actions: np.ndarray, render: Render) -> Arrays:
+        """Execute `actions` `(n, K, A)`, each environment until its episode ends."""
+        self._require_alive(ids, "stepping")
+        n, K = actions.shape[:2]
+        reward, success = np.zeros((n, K), np.float32), np.zeros((n, K), bool)
+        executed, frames = np.zeros(n, np.int64), []
+        for k in range(K):
+            rows = [row for row, env in enumerate(ids) if not self._slots[env].ended]
+            if rows:
+                acting = [ids[row] for row in rows]
+                reward[rows, k], success[rows, k] = self._advance(acting, torch.as_tensor(actions[rows, k]))
+                executed[rows] += 1
+            if render == "all" and rows:
+                frames.append(self._views(ids, image=True))
+        ended = np.array([self._slots[env].ended for env in ids])
+        terminated = success.any(1)
+        out = {
+            "reward": reward,
+            "success": success,
+            "terminated": terminated,
+            "truncated": ended & ~terminated,
+            "executed": executed,
+            "diverged": np.array([self._slots[env].diverged for env in ids]),
+        }
+        if render == "all":
+            for key in ("image", "state"):
+                out[f"frames.{key}"] = np.stack([frame[key] for frame in frames + frames[-1:] * (K - len(frames))], 1)
+            return frames[-1] | out
+        return self._views(ids, image=render == "last") | out
+
+    def snapshot(self, ids: list[int]) -> Arrays:
+        """The whole state of each environment."""
+        self._require_started(ids)
+        slots = np.empty(len(ids), object)
+        for _, rows in self._by_task(ids):
+            envs = [ids[row] for row in rows]
+            for row, env, physics in zip(rows, envs, self._world.save(envs), strict=True):
+                slots[row] = replace(self._slots[env], physics=physics)
+        return {"slot": slots}
+
+    def restore(self, ids: list[int], slots: list[Slot]) -> Arrays:
+        """Put environments into earlier states and show them."""
+        self._load(ids, slots)
+        return self._views(ids, image=True)
+
+    def expert(self, ids: list[int], length: int) -> Arrays:
+        """The expert's next `length` actions from each state; the environments stay as they are."""
+        before = self.snapshot(ids)["slot"]
+        chunk = np.zeros((len(ids), length, self._actions), np.float32)
+        for k in range(length):
+            rows = [row for row, env in enumerate(ids) if not self._slots[env].ended]
+            if k:
+                chunk[:, k] = chunk[:, k - 1]
+            if rows:
+                acting = [ids[row] for row in rows]
+                action = self._expert_actions(acting)
+                chunk[rows, k] = action.numpy()
+                if k + 1 < length:
+                    self._advance(acting, action)
+        self._load(ids, before.tolist())
+        return {"action": chunk}
+
+    def privileged(self, ids: list[int]) -> Arrays:
+        """State, goal and task as numbers."""
+        self._require_started(ids)
+        numbers = np.zeros((len(ids), self._privileged_size), np.float32)
+        for _, rows in self._by_task(ids):
+            envs = [ids[row] for row in rows]
+            found = privileged(self._world.state(envs), self._goal(envs)).cpu().numpy()
+            numbers[rows, : found.shape[1]] = found
+        return {"obs": numbers}
+
+    def demonstrate(self, ids: list[int], noise_std: list[float], render: bool) -> Arrays:
+        """Run the expert from each state to the end of the episode, disturbed by action noise."""
+        self._require_alive(ids, "demonstrating")
+        noise = [np.random.default_rng([self._slots[env].seed, 2]) for env in ids]
+        steps: list[list[dict[str, Any]]] = [[] for _ in ids]
+        while rows := [row for row, env in enumerate(ids) if not self._slots[env].ended]:
+            acting = [ids[row] for row in rows]
+            views, labels = self._views(acting, image=render), self._expert_actions(acting).numpy()
+            noisy = labels + [noise[row].normal(0.0, noise_std[row], self._actions) for row in rows]
+            executed = np.clip(noisy, -1.0, 1.0).astype(np.float32)
+            success = self._advance(acting, torch.as_tensor(executed))[1]
+            for i, row in enumerate(rows):
+                view = {key: views[key][i] for key in ("image", "state")}
+                steps[row].append(view | {"action": labels[i], "executed": executed[i], "success": success[i]})
+        out = np.empty(len(ids), object)
+        out[:] = [self._demonstration(env, taken, render) for env, taken in zip(ids, steps, strict=True)]
+        return {"demonstration": out}
+
+    def close(self) -> None:
+        """Free rendering memory."""
+        self._world.close()
+
+    def _demonstration(self, env: int, steps: list[dict[str, Any]], render: bool) -> Demonstration:
+        slot = self._slots[env]
+        kept = {key: np.stack([step[key] for step in steps]) for key in steps[0]}
+        obs = {"observation.state": kept["state"]} | ({f"observation.images.{self._settings.camera}": kept["image"]} if render else {})
+        return Demonstration(slot.task, slot.seed, slot.instruction, obs, kept["action"], kept["executed"], kept["success"])
+
+    def _advance(self, ids: list[int], action: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """One control step `(n, A)` of environments under way. Returns dense reward and success, each `(n,)`."""
+        reward, success = np.zeros(len(ids), np.float32), np.zeros(len(ids), bool)
+        for task, rows in self._by_task(ids):
+            envs = [ids[row] for row in rows]
+            state = self._world.state(envs)
+            command = follow(
+                self._settings.control, self._robot, self._commands(envs), action[rows].to(state.tcp_pos), state, self._world.limits
+            )
+            broken = np.array(self._world.step(envs, command), bool)
+            if broken.any():
+                self._restart(task, [env for env, diverged in zip(envs, broken, strict=True) if diverged])
+            state, goal = self._world.state(envs), self._goal(envs)
+            reward[rows] = np.where(broken, 0.0, task.reward(state, goal).cpu().numpy())
+            success[rows] = task.success(state, goal).cpu().numpy() & ~broken
+            self._keep_commands(envs, command)
+            for row, env, diverged in zip(rows, envs, broken, strict=True):
+                slot = self._slots[env]
+                ended = bool(success[row] or diverged or slot.steps + 1 >= self._horizon(task))
+                self._slots[env] = replace(slot, steps=slot.steps + 1, ended=ended, diverged=bool(diverged))
+        return reward, success
+
+    def _restart(self, task: Task, envs: list[int]) -> None:
+        """Put environments whose physics diverged back to the start of their episode, so that they show finite numbers."""
+        self._world.start(envs, task.scene, [task.draw(self._slots[env].seed) for env in envs])
+
+    def _expert_actions(self, ids: list[int]) -> torch.Tensor:
+        """The expert's action `(n, A)` in each environment."""
+        actions = torch.zeros(len(ids), self._actions)
+        for task, rows in self._by_task(ids):
+            envs = [ids[row] for row in rows]
+            state = self._world.state(envs)
+            waypoint = task.expert(state, self._goal(envs))
+            found = towards(self._settings.control, self._robot, self._commands(envs), waypoint, state, self._world.limits)
+            actions[rows] = found.cpu()
+        return actions
+
+    def _by_task(self, ids: list[int]) -> list[tuple[Task, list[int]]]:
+        """Every task among `ids` with the rows of its environments."""
+        rows: dict[str, list[int]] = {}
+        for row, env in enumerate(ids):
+            rows.setdefault(self._slots[env].task, []).append(row)
+        return [(TASKS[name], found) for name, found in rows.items()]
+
+    def _load(self, ids: list[int], slots: list[Slot]) -> None:
+        for env, slot in zip(ids, slots, strict=True):
+            self._slots[env] = replace(slot, physics=None)
+        for task, rows in self._by_task(ids):
+            self._world.load([ids[row] for row in rows], task.scene, [slots[row].physics for row in rows])
+
+    def _commands(self, envs: list[int]) -> Command:
+        stored = [self._slots[env].command for env in envs]
+        device = self._world.limits.device
+        return Command(**{name: torch.as_tensor(np.stack([row[name] for row in stored]), device=device) for name in stored[0]})
+
+    def _keep_commands(self, envs: list[int], command: Command) -> None:
+        parts = {field.name: getattr(command, field.name).cpu().numpy() for field in fields(command)}
+        for row, env in enumerate(envs):
+            self._slots[env] = replace(self._slots[env], command={name: part[row].copy() for name, part in parts.items()})
+
+    def _goal(self, envs: list[int]) -> Goal:
+        goals, device = [self._slots[env].goal for env in envs], self._world.limits.device
+        return {name: torch.tensor([goal[name] for goal in goals], device=device) for name in goals[0]}
+
+    def _horizon(self, task: Task) -> int:
+        return self._settings.horizon or task.horizon
+
+    def _views(self, ids: list[int], image: bool) -> Arrays:
+        """What environments show."""
+        px = self._settings.image_px
+        pixels, state = np.zeros((len(ids), px, px, 3), np.uint8), np.zeros((len(ids), len(self._robot.joints) + 1), np.float32)
+        for _, rows in self._by_task(ids):
+            envs = [ids[row] for row in rows]
+            seen = self._world.state(envs)
+            state[rows] = torch.cat([seen.joint_pos, seen.opening[:, None]], 1).cpu().numpy()
+            if image:
+                pixels[rows] = self._world.images(envs)
+        return {"image": pixels, "state": state, "task": np.array([self._slots[env].instruction for env in ids])}
+
+    def _require_started(self, ids: list[int]) -> None:
+        for env in ids:
+            if env not in self._slots:
+                raise SimulationError(f"environment {env} holds no episode yet: call reset first")
+
+    def _require_alive(self, ids: list[int], doing: str) -> None:
+        self._require_started(ids)
+        for env in ids:
+            if self._slots[env].ended:
+                slot = self._slots[env]
+                raise SimulationError(f"environment {env} ({slot.task}, seed {slot.seed}) has ended: reset it before {doing}")
+
+
+def privileged(state: SceneState, goal: Goal) -> torch.Tensor:
+    """Everything but the Jacobian, and the goal, as numbers `(B, S)`: what privileged teachers and critics see."""
+    parts = [
+        getattr(state, field.name).flatten(1) if getattr(state, field.name).ndim > 1 else getattr(state, field.name)[:, None]
+        for field in fields(state)
+        if field.name != "jacobian"
+    ]
+    return torch.cat([*parts, *(value[:, None].to(state.tcp_pos) for value in goal.values())], 1)
+
+
+def _privileged_size(task: Task, joints: int) -> int:
+    return 2 * joints + 8 + 10 * len(task.scene.bodies) + 4 * len(task.scene.fixtures) + len(task.draw(0).goal)

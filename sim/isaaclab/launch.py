@@ -1,0 +1,25 @@
+"""Start Isaac Lab in this process, with one scene cloned N times."""
+
+from __future__ import annotations
+
+from isaaclab.scene import InteractiveScene
+from isaaclab.sim import SimulationContext
+
+from sim.isaaclab.scene import scene_cfg, simulation
+from sim.isaaclab.settings import IsaacSettings
+from sim.isaaclab.world import IsaacWorld
+from sim.robots import ROBOTS
+from sim.tabletop import CAMERAS
+from sim.tasks import TASKS
+
+
+def launch(settings: IsaacSettings) -> IsaacWorld:
+    """Simulate the scene of a task. A process holds one simulation."""
+    episodes = settings.episodes
+    scene, robot = TASKS[settings.task].scene, ROBOTS[episodes.robot]
+    sim = SimulationContext(simulation(settings.device, settings.graph))
+    interactive = InteractiveScene(scene_cfg(scene, robot, len(settings.env_ids), CAMERAS[episodes.camera], episodes.image_px))
+    sim.register_interactive_scene(interactive)
+    sim.reset()
+    interactive.update(0.0)
+    return IsaacWorld(sim, interactive, scene, robot, settings.env_ids)
