@@ -41,8 +41,9 @@ def deploy(
     from rclpy.signals import SignalHandlerOptions
 
     from robot.profile import load_profile
-    from robot.ros2.bridge import Bridge, BridgeSettings
+    from robot.ros2.bridge import Bridge
     from robot.ros2.comms import CommsThread, make_executor
+    from robot.ros2.deployment import BridgeSettings
 
     settings = BridgeSettings(lockstep, deadman, speed)
     robot = load_profile(profile)
@@ -51,7 +52,7 @@ def deploy(
         signal.signal(number, lambda *_: stop.set())
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     bridge = Bridge(robot, settings)
-    comms = CommsThread(bridge, make_executor(bridge.context))
+    comms = CommsThread(bridge, make_executor(bridge.context), bridge.failed)
     comms.start()
     try:
         if activate and not _activate(bridge, stop):

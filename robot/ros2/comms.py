@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from rclpy.context import Context
 from rclpy.executors import Executor, SingleThreadedExecutor
@@ -22,10 +23,13 @@ def make_executor(context: Context) -> Executor:
 
 
 class CommsThread:
-    """Spins one node. Loops `spin_once`: the events executor's `spin` delivers nothing outside of the main thread."""
+    """Spins one node. Loops `spin_once`: the events executor's `spin` delivers nothing outside of the main thread.
 
-    def __init__(self, node: Node, executor: Executor) -> None:
-        self._executor = executor
+    Callbacks are written not to raise. Where one does, it is handed to `failed`, and the others still run: e-stop among them.
+    """
+
+    def __init__(self, node: Node, executor: Executor, failed: Callable[[Exception], None]) -> None:
+        self._executor, self._failed = executor, failed
         self._executor.add_node(node)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="comms", daemon=True)
@@ -43,4 +47,7 @@ class CommsThread:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._executor.spin_once(timeout_sec=POLL_S)
+            try:
+                self._executor.spin_once(timeout_sec=POLL_S)
+            except Exception as error:
+                self._failed(error)

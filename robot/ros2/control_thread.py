@@ -1,47 +1,71 @@
-"""The one thread that sends commands: by absolute deadlines of the monotonic clock, or once per tick of a simulator."""
+"""The one thread that sends commands, at whole numbers of periods after its start: of the monotonic clock, or of a simulator."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol
 
-LOCKSTEP_WAIT_S = 0.1
-"""How often a lockstep loop looks whether to stop while no tick comes."""
+from robot.ros2.robot_io import RosRobot
+
+WAIT_S = 0.1
+"""How often a wait for a simulator looks whether to stop."""
+AGAIN_S = 0.02
+"""Between ticks that are done again."""
 
 
-@dataclass(frozen=True)
-class Beat:
-    """One call of the loop."""
+class StoppableClock(Protocol):
+    """What deadlines are kept by [s]."""
 
-    now_s: float
-    dt_s: float
-    """Since the last call; one period on the first."""
-    missed: int
-    """Deadlines that passed unused since the last call."""
+    def now_s(self) -> float:
+        """Time."""
+        ...
+
+    def sleep_until(self, time_s: float, stop: threading.Event) -> None:
+        """Return at a time, or as soon as the event is set."""
+        ...
+
+
+class WallClock:
+    """This computer's monotonic clock."""
+
+    def now_s(self) -> float:
+        return time.monotonic()
+
+    def sleep_until(self, time_s: float, stop: threading.Event) -> None:
+        stop.wait(max(time_s - time.monotonic(), 0.0))
+
+
+class LockstepClock:
+    """A simulator's: the stamp of its newest joint states, which it publishes once per tick."""
+
+    def __init__(self, robot: RosRobot) -> None:
+        self._robot = robot
+
+    def now_s(self) -> float:
+        sample = self._robot.latest
+        return sample.stamps.header_ns / 1e9 if sample else 0.0
+
+    def sleep_until(self, time_s: float, stop: threading.Event) -> None:
+        just_before_ns = round(1e9 * time_s) - 1000
+        while not stop.is_set() and self._robot.wait(just_before_ns, WAIT_S) is None:
+            pass
 
 
 class ControlThread:
-    """Calls `tick` until stopped. An exception ends the loop and is handed to `failed`: the robot's own watchdog then holds it."""
+    """Calls `tick(now_s, dt_s)` until stopped; a late tick does not shift the next one.
+
+    A tick that returns False is done again: nothing was sent, and a simulator that waits for a command lets no time pass.
+
+    An exception of `tick` ends the loop and is handed to `failed`: from then on nothing is sent, and the robot's own watchdog
+    has to hold it.
+    """
 
     def __init__(
-        self,
-        tick: Callable[[Beat], None],
-        failed: Callable[[BaseException], None],
-        period_s: float,
-        next_tick_s: Callable[[float, float], float | None] | None = None,
+        self, clock: StoppableClock, period_s: float, tick: Callable[[float, float], bool], failed: Callable[[BaseException], None]
     ) -> None:
-        """Prepare a loop.
-
-        Args:
-            tick: does the work.
-            failed: called when `tick` raised.
-            period_s: between deadlines.
-            next_tick_s: in lockstep, waits for the simulator's next tick after a time, and at most so many seconds;
-                `None` keeps deadlines.
-        """
-        self._tick, self._failed, self._period_s, self._next_tick_s = tick, failed, period_s, next_tick_s
+        self._clock, self._period_s, self._tick, self._failed = clock, period_s, tick, failed
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -55,26 +79,17 @@ class ControlThread:
         self._thread.join()
 
     def _run(self) -> None:
+        start_s, count = self._clock.now_s(), -1
         try:
-            (self._deadlines if self._next_tick_s is None else self._lockstep)()
+            while True:
+                late = int((self._clock.now_s() - start_s) / self._period_s + 1e-6)
+                before, count = count, max(count + 1, late)
+                now_s = start_s + count * self._period_s
+                self._clock.sleep_until(now_s, self._stop)
+                if self._stop.is_set():
+                    return
+                if not self._tick(now_s, (count - before) * self._period_s):
+                    count = before
+                    self._stop.wait(AGAIN_S)
         except BaseException as error:
             self._failed(error)
-
-    def _deadlines(self) -> None:
-        start_s = last_s = time.monotonic()
-        beats = 0
-        while not self._stop.wait(max(0.0, start_s + beats * self._period_s - time.monotonic())):
-            now_s = time.monotonic()
-            missed = max(0, int((now_s - start_s) / self._period_s) - beats)
-            self._tick(Beat(now_s, now_s - last_s if beats else self._period_s, missed))
-            last_s, beats = now_s, beats + missed + 1
-
-    def _lockstep(self) -> None:
-        assert self._next_tick_s is not None
-        last_s: float | None = None
-        while not self._stop.is_set():
-            now_s = self._next_tick_s(-1.0 if last_s is None else last_s, LOCKSTEP_WAIT_S)
-            if now_s is None:
-                continue
-            self._tick(Beat(now_s, self._period_s if last_s is None else now_s - last_s, 0))
-            last_s = now_s

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -22,6 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from robot.profile import RobotProfile
 from robot.ros2.chunks import ChunkError, ChunkSample, to_chunk
+from robot.runtime import Operators
 
 BEAT_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 ESTOP_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
@@ -31,37 +31,25 @@ CHUNK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 NEVER = -1
 
 
-@dataclass(frozen=True)
-class Operators:
-    """What holds at one moment."""
-
-    estop_pressed: bool
-    """Whether the last e-stop message said stop."""
-    estop_live: bool
-    """Whether an e-stop source is heard."""
-    estop_lost: bool
-    """Whether one was heard before and fell silent."""
-    deadman_held: bool
-    heartbeat: bool
-    """Whether the commander is alive."""
-
-
 class OperatorInputs:
     """Subscriptions of the bridge besides the robot's own. Callbacks never raise."""
 
-    def __init__(self, node: Node, profile: RobotProfile, on_chunk: Callable[[ChunkSample], None]) -> None:
+    def __init__(
+        self, node: Node, profile: RobotProfile, on_chunk: Callable[[ChunkSample], None], on_heartbeat: Callable[[], None]
+    ) -> None:
         """Subscribe.
 
         Args:
             node: spun by the owner.
             profile: the robot's; its timeouts hold.
             on_chunk: called with every valid chunk, in the comms thread.
+            on_heartbeat: called with every sign of life of a commander, in the comms thread.
         """
         self.refused_chunks = 0
         self.last_refusal = ""
-        self._node, self._profile, self._on_chunk = node, profile, on_chunk
+        self._node, self._profile, self._on_chunk, self._on_heartbeat = node, profile, on_chunk, on_heartbeat
         self._estop_pressed = False
-        self._estop_ns = self._held_ns = self._beat_ns = NEVER
+        self._estop_ns = self._held_ns = NEVER
         node.create_subscription(Bool, "~/estop", self._estop, ESTOP_QOS)
         node.create_subscription(Joy, "~/deadman", self._deadman, BEAT_QOS)
         node.create_subscription(Header, "~/heartbeat", self._heartbeat, BEAT_QOS)
@@ -76,7 +64,6 @@ class OperatorInputs:
             estop_live=live,
             estop_lost=self._estop_ns != NEVER and not live,
             deadman_held=_within(self._held_ns, now_ns, safety.deadman_timeout_s),
-            heartbeat=_within(self._beat_ns, now_ns, safety.heartbeat_timeout_s),
         )
 
     def _estop(self, message: Bool) -> None:
@@ -87,7 +74,7 @@ class OperatorInputs:
 
     def _heartbeat(self, message: Header) -> None:
         del message
-        self._beat_ns = time.monotonic_ns()
+        self._on_heartbeat()
 
     def _chunk(self, message: JointTrajectory) -> None:
         try:

@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ros]'")
 
 from builtin_interfaces.msg import Duration
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool, Float64MultiArray, Header, String
@@ -70,10 +72,33 @@ class Cell:
             assert self.bridge.alive(), self.bridge.output()
             return self.status["state"] == state
 
-        self.graph.until(there, f"the bridge is in {state}: {self.status}")
+        try:
+            self.graph.until(there, f"the bridge is in {state}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.status}\n{self.bridge.output()}") from None
 
     def call(self, name: str) -> Trigger.Response:
         return self.graph.trigger(f"/arm7/bridge/{name}")
+
+    def change(self, transition: int) -> None:
+        request = ChangeState.Request()
+        request.transition.id = transition
+        assert self.graph.call(ChangeState, "/arm7/bridge/change_state", request).success, self.bridge.output()
+
+    def recover(self) -> None:
+        """Whatever happened: an episode at its start, and the bridge in standby."""
+        self.held, self.pressed, self.beating = True, False, True
+        self.graph.set("/arm7/sim_robot", fault_state="none", fault_command="none")
+        if self.status["state"] in ("fault", "estop"):
+            self.graph.until(lambda: self.call("reset_fault").success, "the reset is granted")
+        self.change(Transition.TRANSITION_DEACTIVATE)
+        assert self.graph.trigger("/arm7/sim_robot/reset").success
+        self.graph.spin(0.5)
+        self.change(Transition.TRANSITION_ACTIVATE)
+        self.until_state("standby")
+        self.states.clear()
+        self.sent.clear()
+        self.graph.until(lambda: len(self.states) > 2 and len(self.sent) > 2, "states and commands come in")
 
     def arm(self) -> None:
         """Arm as soon as operators and rates are known to the bridge."""
@@ -108,11 +133,20 @@ class Cell:
         self.graph.close()
 
 
-@pytest.fixture
-def cell(tmp_path: Path) -> Iterator[Cell]:
-    cell = Cell(tmp_path)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
+    cell = Cell(tmp_path_factory.mktemp("cell"))
     yield cell
+    assert cell.bridge.stop() == 0, cell.bridge.output()
+    assert cell.robot.stop() == 0, cell.robot.output()
     cell.close()
+
+
+@pytest.fixture
+def cell(shared: Cell) -> Cell:
+    """The shared cell at the start of an episode, its bridge in standby."""
+    shared.recover()
+    return shared
 
 
 def moved(home: np.ndarray, joint: int, by: float) -> np.ndarray:
@@ -133,8 +167,8 @@ def test_arming_is_bumpless_and_a_chunk_is_followed(cell: Cell) -> None:
     sent = np.array([message.position for message in cell.sent])
     speed = np.abs(np.diff(sent[:, 0])).max() * 50
     assert 0.2 < speed < 0.5 * 2.175 * 1.2
-    cell.until_state("standby")  # the chunk is over, and the source is quiet
-    assert cell.bridge.stop() == 0, cell.bridge.output()
+    cell.until_state("fault")  # the chunk is over, and nobody sends another
+    assert "no actions of policy" in cell.status["cause"]
 
 
 def test_estop_latches_and_freezes(cell: Cell) -> None:
@@ -196,13 +230,50 @@ def test_a_released_deadman_stops_softly(cell: Cell) -> None:
     assert cell.position[0] - home[0] < 0.55
 
 
-def test_a_killed_bridge_leaves_the_robot_holding(cell: Cell) -> None:
+def test_homing(cell: Cell) -> None:
+    away, home = cell.position, np.array([0.0, -0.1, 0.0, -2.3, 0.0, 2.2, 0.785, 1.0])
+    assert np.abs(away - home).max() > 0.01
+    cell.beating = False  # homing needs no commander
+    cell.graph.until(lambda: cell.call("home").success, "homing begins")
+    cell.until_state("standby")
+    cell.graph.until(lambda: np.abs(cell.position - home).max() < 5e-3, "the arm is home")
+
+
+def test_a_lost_commander_stops_softly(cell: Cell) -> None:
+    home = cell.position
+    cell.arm()
+    cell.send(home, moved(home, 0, 0.6), duration_s=4.0)
+    cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
+    cell.beating = False
+    cell.until_state("standby")
+
+
+def test_deactivating_stops_softly_and_sends_nothing(cell: Cell) -> None:
+    home = cell.position
+    cell.arm()
+    cell.send(home, moved(home, 0, 0.6), duration_s=3.0)
+    cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
+    cell.change(Transition.TRANSITION_DEACTIVATE)
+    cell.until_state("inactive")
+    cell.graph.spin(0.5)
+    cell.sent.clear()
+    cell.graph.spin(0.5)
+    assert not cell.sent
+    speeds = np.abs(np.array(cell.states[-1].velocity))
+    assert speeds.max() < 0.02
+    cell.change(Transition.TRANSITION_ACTIVATE)
+    cell.until_state("standby")
+
+
+def test_a_killed_bridge_leaves_the_robot_holding(tmp_path: Path) -> None:
+    cell = Cell(tmp_path)
     home = cell.position
     cell.arm()
     cell.send(home, moved(home, 0, 0.6), duration_s=3.0)
     cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
     cell.bridge.signal(signal.SIGKILL)
-    cell.graph.spin(2.0)
+    cell.graph.until(lambda: abs(cell.states[-1].velocity[0]) < 1e-3, "the arm stands")
     stopped = cell.position
     cell.graph.spin(1.0)
     assert np.abs(cell.position - stopped).max() < 2e-3 and stopped[0] - home[0] < 0.55
+    cell.close()

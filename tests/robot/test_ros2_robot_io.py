@@ -54,12 +54,14 @@ class Side:
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain)
         self.node: Node = rclpy.create_node("side", context=self.context)
-        self.comms = CommsThread(self.node, make_executor(self.context))
+        self.failures: list[Exception] = []
+        self.comms = CommsThread(self.node, make_executor(self.context), self.failures.append)
 
     def close(self) -> None:
         self.comms.stop()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
+        assert self.failures == []
 
 
 @pytest.fixture
