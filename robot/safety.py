@@ -116,6 +116,11 @@ class SafetyFilter:
             raise RuntimeError("the filter has no last command; call seed with a measurement first")
         return self._last
 
+    @property
+    def seeded(self) -> bool:
+        """Whether there is a last command."""
+        return self._last is not None
+
     def slow(self, speed: float) -> None:
         """Cap velocities to a share of the profile's limits, 0 to 1. A robot that is faster brakes within its other limits."""
         self._limits = limits_of(self._profile).slowed(speed)
@@ -189,7 +194,7 @@ class SafetyFilter:
         broken = ~(np.isfinite(measured.position) & np.isfinite(measured.velocity))
         found = [Intervention("state_not_finite", self._profile.names[j], np.inf) for j in np.flatnonzero(broken)]
         age_s = now_s - measured.received_s
-        if not 0 <= age_s <= self._profile.ages.state_s:
+        if not -self._profile.period_s <= age_s <= self._profile.ages.state_s:  # it may arrive after the tick's own time
             found.append(Intervention("state_age", "joint_states", age_s))
         watch = self._watch("joint_states")
         watch.see(np.concatenate([measured.position, measured.velocity]), measured.stamp_s, self.last.position)

@@ -3,8 +3,8 @@
     sample   the curve through the steps, which carries on from the motion under way with its velocity and acceleration
     underrun at most one step of extrapolation → deceleration within the limits → hold → after a time a fault
 
-The first chunk from a standstill is played from its first step on, after a ramp from where the robot stands; later ones at
-the times they were made for, without their steps that are too late.
+The first chunk from a standstill is played from its first step on, after a ramp from where the robot stands; one that comes
+during the ramp takes its place. Later ones are played at the times they were made for, without steps that are too late.
 """
 
 from __future__ import annotations
@@ -68,10 +68,15 @@ class Scheduler:
         self._live: list[Chunk] = []
         self._sent: deque[tuple[float, Motion]] = deque(maxlen=SENT_KEPT)
         self._newest_t0_s, self._ids = -np.inf, set[int]()
-        self._age_from_s = 0.0
+        self._age_from_s, self._ramp_end_s = 0.0, -np.inf
         self._end_velocity = np.zeros(self._timing.joints)
         self._step_s = 0.0
         self._prefixes: deque[tuple[float, float, np.ndarray]] = deque(maxlen=16)
+
+    @property
+    def end_s(self) -> float:
+        """When the last step is due; minus infinity without a chunk."""
+        return self._plan.end_s if self._plan is not None else -np.inf
 
     def sent(self, now_s: float, motion: Motion) -> None:
         """What really left for the robot at a time."""
@@ -98,7 +103,9 @@ class Scheduler:
         self._ids.add(chunk.id)
         starved_s = self._starved(now_s)
         standing, (start_s, start) = self._standing(), self._under_way()
-        played = replace(chunk, t0_s=now_s + self._timing.ramp_s) if standing else chunk  # from its first step on
+        if standing:
+            self._ramp_end_s = now_s + self._timing.ramp_s
+        played = replace(chunk, t0_s=self._ramp_end_s) if now_s <= self._ramp_end_s else chunk  # from its first step on
         times = played.times_s
         later = times >= start_s + (ROUNDING_S if standing else JOIN * chunk.dt_s)
         before = start if standing or self._plan is None else self._plan.at(now_s)

@@ -21,7 +21,7 @@ class State(StrEnum):
     INACTIVE = "inactive"
     """Reads, sends nothing."""
     STANDBY = "standby"
-    """Sends where it stood when it came here."""
+    """Sends one position: where it stood when it was activated, or where commands came to rest."""
     ARMING = "arming"
     """Holds while checks run; then ACTIVE begins with a ramp."""
     ACTIVE = "active"
@@ -83,7 +83,7 @@ def _table() -> dict[tuple[State, Event], Transition]:
         (State.INACTIVE, Event.CLEAN_UP): Transition(State.UNCONFIGURED),
         (State.INACTIVE, Event.ACTIVATE): Transition(State.STANDBY, (Action.FORGET, Action.SEED)),
         (State.STANDBY, Event.DEACTIVATE): Transition(State.INACTIVE, (Action.FORGET,)),
-        (State.STANDBY, Event.ARM): Transition(State.ARMING, (Action.FORGET, Action.SEED)),
+        (State.STANDBY, Event.ARM): Transition(State.ARMING, (Action.FORGET,)),
         (State.ARMING, Event.CHECKED): Transition(State.ACTIVE, (Action.BEGIN,)),
         (State.ARMING, Event.REFUSED): Transition(State.STANDBY, (Action.FORGET,)),
         (State.SOFT_STOP, Event.STANDING): Transition(State.STANDBY, (Action.FORGET,)),

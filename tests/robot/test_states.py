@@ -38,7 +38,7 @@ def test_the_normal_way():
     assert done == [
         (State.INACTIVE, ()),
         (State.STANDBY, (Action.FORGET, Action.SEED)),
-        (State.ARMING, (Action.FORGET, Action.SEED)),
+        (State.ARMING, forget),
         (State.ACTIVE, (Action.BEGIN,)),
         (State.SOFT_STOP, forget),
         (State.STANDBY, forget),
