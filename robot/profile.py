@@ -196,8 +196,10 @@ class Safety(Part):
     """Bit-equal measurements for longer than this under fresh stamps are a fault."""
     starvation_s: Positive
     """How long a hold without actions lasts before it is a fault."""
-    ramp_s: Positive
-    """Duration of the blend from the measured pose to the first action."""
+    intervention_limit_s: Positive
+    """A source that is held back by leash, workspace or collisions for longer than this without a break is a fault."""
+    ramp_s: Annotated[float, Field(strict=True, ge=0)]
+    """Duration of the way from where the robot stands to the first action; 0 in lockstep with a simulator."""
     stop_mode: StopMode
     speed_cap: Annotated[float, Field(strict=True, gt=0, le=1)]
     """Default share of the joint velocity limits; an operator may raise it."""

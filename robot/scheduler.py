@@ -41,6 +41,8 @@ class Timing:
     ramp_s: float
     still: np.ndarray
     """`(J,)` velocities below which the robot stands [unit/s]."""
+    far: np.ndarray
+    """`(J,)` distances beyond which the first step from a standstill is not accepted [unit]."""
     blend: Blend = "replace"
     crossfade_steps: int = 3
     ensemble_decay: float = 0.01
@@ -50,7 +52,8 @@ def timing_of(profile: RobotProfile, blend: Blend = "replace") -> Timing:
     """The settings of a profile."""
     still = STILL * np.array([joint.velocity for joint in profile.joints])
     safety = profile.safety
-    return Timing(len(profile.joints), profile.ages.chunk_s, safety.starvation_s, safety.ramp_s, still, blend)
+    leash = np.array([joint.leash for joint in profile.joints])
+    return Timing(len(profile.joints), profile.ages.chunk_s, safety.starvation_s, safety.ramp_s, still, leash, blend)
 
 
 class Scheduler:
@@ -97,7 +100,7 @@ class Scheduler:
             raise RuntimeError("nothing was sent yet; report the command that holds the robot with sent() first")
         expected_s, age_s = self.delay.seconds, now_s - chunk.t0_s
         if code := self._refusal(chunk, now_s):
-            return Rejected(chunk.id, code, f"observed {age_s:.3f} s ago, {chunk.positions.shape} positions, step {chunk.dt_s:.3f} s")
+            return Rejected(chunk.id, code, _detail(code, chunk, age_s))
         self.delay.see(age_s)
         self._newest_t0_s = chunk.t0_s
         self._ids.add(chunk.id)
@@ -158,6 +161,8 @@ class Scheduler:
             return "future"
         if late or now_s - chunk.t0_s > self._timing.chunk_age_s:
             return "expired"
+        if self._standing() and np.any(np.abs(chunk.positions[0] - self._sent[-1][1].position) > self._timing.far):
+            return "far"
         return None
 
     def _under_way(self) -> tuple[float, Point]:
@@ -203,3 +208,9 @@ class Scheduler:
         due = [i for i in range(len(committed)) if times[0] <= t0_s + i * dt_s <= min(now_s, times[-1])]
         sent = [[np.interp(t0_s + i * dt_s, times, column) for column in positions.T] for i in due]
         return float(np.max(np.abs(committed[due] - sent))) if due else 0.0
+
+
+def _detail(code: Refusal, chunk: Chunk, age_s: float) -> str:
+    if code == "far":
+        return "its first step is further from where the robot stands than the leash; move the robot there first"
+    return f"observed {age_s:.3f} s ago, positions {chunk.positions.shape}, step {chunk.dt_s:.3f} s"
