@@ -236,6 +236,20 @@ class RobotProfile(Part):
         """`(J,)` float64."""
         return np.array([joint.home for joint in self.joints])
 
+    def to_wire(self, position: np.ndarray) -> np.ndarray:
+        """`(J,)` positions in the units that the driver speaks."""
+        scale, offset = self._wires()
+        return scale * position + offset
+
+    def from_wire(self, value: np.ndarray) -> np.ndarray:
+        """`(J,)` positions in the joints' units, of values that the driver gave."""
+        scale, offset = self._wires()
+        return (value - offset) / scale
+
+    def _wires(self) -> tuple[np.ndarray, np.ndarray]:
+        wires = [joint.wire or Wire(unit=joint.unit) for joint in self.joints]
+        return np.array([wire.scale for wire in wires]), np.array([wire.offset for wire in wires])
+
     @property
     def period_s(self) -> float:
         """Between two commands."""

@@ -86,11 +86,15 @@ class Scheduler:
         self._sent.append((now_s, motion))
 
     def prefix(self, t0_s: float, dt_s: float, steps: int) -> np.ndarray:
-        """`(steps, J)` what is committed at `t0_s + i · dt_s`, for a policy that continues it: what is under way, then the last."""
-        if self._plan is None:
+        """`(steps, J)` what is committed at `t0_s + i · dt_s`, for a policy that continues it. May be called from any thread.
+
+        `accept` compares it with what was sent, once the chunk for this `t0_s` comes.
+        """
+        plan = self._plan
+        if plan is None:
             committed = np.repeat(self._sent[-1][1].position[None], steps, 0)
         else:
-            committed = np.array([self._plan.at(t0_s + i * dt_s).position for i in range(steps)])
+            committed = np.array([plan.at(t0_s + i * dt_s).position for i in range(steps)])
         self._prefixes.append((t0_s, dt_s, committed))
         return committed
 
@@ -199,7 +203,7 @@ class Scheduler:
 
     def _prefix_error(self, t0_s: float, now_s: float) -> float:
         """How far the prefix that the policy was given for this observation is from what was sent meanwhile."""
-        given = [(dt_s, committed) for asked_s, dt_s, committed in self._prefixes if asked_s == t0_s]
+        given = [(dt_s, committed) for asked_s, dt_s, committed in list(self._prefixes) if asked_s == t0_s]
         if not given:
             return 0.0
         dt_s, committed = given[-1]
