@@ -77,7 +77,9 @@ def _add_joint(stage: Usd.Stage, root: Sdf.Path, fixture: Fixture, base: Sdf.Pat
     prim = joint.GetPrim()
     _apply(prim, "NewtonJointAPI")
     _apply(prim, "MjcJointAPI")
-    prim.CreateAttribute("mjc:stiffness", Sdf.ValueTypeNames.Double, custom=False, variability=Sdf.VariabilityUniform).Set(fixture.stiffness)
+    prim.CreateAttribute("mjc:stiffness", Sdf.ValueTypeNames.Double, custom=False, variability=Sdf.VariabilityUniform).Set(
+        fixture.stiffness
+    )
     prim.CreateAttribute("newton:damping", Sdf.ValueTypeNames.Float, custom=False).Set(fixture.damping / per_unit)
     prim.CreateAttribute("newton:friction", Sdf.ValueTypeNames.Float, custom=False).Set(fixture.resistance)
 

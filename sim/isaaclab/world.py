@@ -73,7 +73,7 @@ class IsaacWorld:
         rows = self._local(env_ids)
         self._require(scene)
         ids = self._ids(rows)
-        offset = self._tensor(np.stack([start.joint_offset for start in starts]))
+        offset = self._tensor(np.stack([start.joint_offset[: len(self._joints)] for start in starts]))
         joints = (self._tensor(np.array(self._robot.home)) + offset).clamp(self.limits[:, 0], self.limits[:, 1])
         position = torch.zeros(len(starts), len(self._arm.joint_names), device=joints.device)
         position[:, self._joints], position[:, self._fingers] = joints, self._robot.finger_travel

@@ -23,6 +23,10 @@ TOP = 0.045
 """Height of the plunger's face when nothing presses it [m]."""
 TIP = 0.009
 """From the tool centre point to the finger tips [m]."""
+MASS, STIFFNESS = 0.02, 300.0
+"""Of the plunger [kg] and of its spring [N/m]."""
+REST = MASS * 9.81 / STIFFNESS
+"""How far the plunger's own weight presses it [m]."""
 GREY: Rgb = (0.35, 0.36, 0.4)
 CLUTTER = ("red", "blue")
 """Blocks that lie beside the buttons."""
@@ -45,8 +49,8 @@ def button(name: str) -> Fixture:
         range=(0.0, TRAVEL),
         damping=4.0,
         resistance=0.4,
-        mass=0.02,
-        stiffness=300.0,
+        mass=MASS,
+        stiffness=STIFFNESS,
     )
 
 
@@ -60,7 +64,7 @@ def start(rng: np.random.Generator) -> Start:
     buttons = np.column_stack([points, np.zeros(len(points))])
     blocks = np.stack([rng.uniform(0.42, 0.6, 2), rng.uniform(0.27, 0.33, 2) * [1.0, -1.0]], 1)
     words = {"colour": list(COLOURS)[target]}
-    return Start(joint_offset(rng), on_table(blocks), block_yaw(rng, 2), buttons, np.zeros(len(buttons)), {"target": target}, words)
+    return Start(joint_offset(rng), on_table(blocks), block_yaw(rng, 2), buttons, np.full(len(buttons), REST), {"target": target}, words)
 
 
 def face_pos(state: SceneState, goal: Goal) -> torch.Tensor:

@@ -15,14 +15,14 @@ TRAVEL = 0.08
 """From the middle of the rail to either end [m]."""
 END = 0.065
 """Success when further from the middle than this [m]."""
-GRIP = (0.014, 0.014, 0.03)
+GRIP = (0.016, 0.018, 0.03)
 """Half lengths of the knob [m]."""
 RAIL = 0.012
 """Height of the rail [m]."""
 KNOB = 0.05
 """Height of the knob's centre [m]."""
-SQUEEZE = 0.25
-"""Gripper opening command that squeezes the knob, which is 0.35 wide in these units."""
+SQUEEZE = 0.37
+"""Gripper opening command that squeezes the knob, which is 0.45 wide in these units."""
 NAMES = tuple(COLOURS)[:3]
 """From near the robot to far."""
 SIDES = {"left": 1.0, "right": -1.0}
@@ -82,7 +82,7 @@ def expert(state: SceneState, goal: Goal) -> Waypoint:
     straight = torch.zeros_like(tool[:, 0])
     over = ((tool - knob)[:, :2].abs().amax(1) < 0.012) & turned(state, straight)
     down = tool[:, 2] < knob[:, 2] + 0.012
-    grasped = over & down & (state.opening < 0.45)
+    grasped = over & down & (state.opening < 0.55)
     drive = torch.stack([knob[:, 0], tool[:, 1] + 0.03 * direction(state, goal), knob[:, 2]], 1)
     above = torch.stack([knob[:, 0], knob[:, 1], knob[:, 2] + 0.08], 1)
     waypoint = torch.where(grasped[:, None], drive, torch.where(over[:, None], knob, above))

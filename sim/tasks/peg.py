@@ -11,16 +11,20 @@ from sim.state import Goal, SceneState, chosen, rotation_matrix
 from sim.tasks.blocks import COLOURS, HALF, RELEASED, carry, let_go
 from sim.tasks.task import Reward, Start, Task, joint_offset, near, scatter
 
-SHAFT, LENGTH = 0.015, 0.05
+SHAFT, LENGTH = 0.014, 0.05
 """Radius and length of the peg's round shaft [m]."""
 HEAD = LENGTH + HALF
 """Height of the head's centre over the shaft's end: the peg's head is as wide as a block [m]."""
-HOLE = 0.02
-"""Half width of the square hole: the shaft has a third of its radius to spare on every side [m]."""
+HOLE = 0.022
+"""Half width of the square hole: the shaft has 8 mm to spare on every side [m]."""
 OUTER, PLATE, RIM = 0.042, 0.006, 0.044
 """Half width of a socket, thickness of its plate, height of its rim [m]."""
 TRAVEL = 0.19
 """Height at which the tool travels: the shaft stays above the rims [m]."""
+PRECISION = 0.004
+"""How near the peg must be to the hole's axis before it is lowered [m]."""
+LOWER = 0.03
+"""How far the tool is sent below where it is while the peg is lowered: less than its full speed [m]."""
 PEG = 3
 """Body after the three sockets."""
 NAMES = tuple(COLOURS)[:3]
@@ -81,12 +85,13 @@ def inserted(state: SceneState, goal: Goal) -> torch.Tensor:
 
 def expert(state: SceneState, goal: Goal) -> Waypoint:
     """Grasp the head, take the shaft over the hole, lower it and let go."""
-    hole, tool = hole_pos(state, goal), state.tcp_pos
-    slip = tool - state.body_pos[:, PEG]
-    destination = hole + slip + torch.tensor([0.0, 0.0, 0.003]).to(tool)
+    tool, error = state.tcp_pos, offset(state, goal)
+    inside = (error[:, :2].abs().amax(1) < HOLE) & (error[:, 2] > PLATE - RIM)
+    aside = torch.where(inside[:, None], error[:, :2].clamp(-0.8 * PRECISION, 0.8 * PRECISION), error[:, :2])
+    below = (error[:, 2:] + 0.003).clamp_min(-LOWER)
     held = {"target": torch.full_like(goal["target"], PEG)}
-    away = torch.cat([tool[:, :2], hole[:, 2:] + 0.06], 1)
-    return let_go(state, carry(state, held, destination, TRAVEL, precision=0.004), inserted(state, goal), away)
+    away = torch.cat([tool[:, :2], tool[:, 2:] + 0.05], 1)
+    return let_go(state, carry(state, held, tool + torch.cat([aside, below], 1), TRAVEL, PRECISION), inserted(state, goal), away)
 
 
 TASK = Task(

@@ -24,7 +24,7 @@ class Start:
     """The initial state of one episode; the robot starts at home, moved by `joint_offset`."""
 
     joint_offset: np.ndarray
-    """`(J,)` [rad]."""
+    """`(7,)` [rad]; an arm with fewer joints takes the first of them, so that a seed is one scene for every robot."""
     body_pos: np.ndarray
     """`(M, 3)` [m]."""
     body_yaw: np.ndarray

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from scipy.spatial.transform import Rotation
 from sim.control import DAMPING, Waypoint, follow, hold, inverse_kinematics, towards
 from sim.mujoco.physics import Physics
 from sim.robots import ARM7
+from sim.scene import Fixture, Scene, Shape
 from sim.state import SceneState, rotation_matrix, tool_yaw, wrap, yaw
-from sim.tasks import TASKS
-from sim.tasks.task import Task, scatter
+from sim.tasks import TASKS, button
+from sim.tasks.task import Start, Task, scatter
 
 each_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -63,9 +66,10 @@ def test_phrasings_name_the_goal_and_are_disjoint(task: Task) -> None:
             assert start.words and all(word in text for word in start.words.values()), text
 
 
-@each_task
-def test_success_is_worth_more_than_the_start(task: Task) -> None:
-    """The dense reward rises from the start of an episode to its end under the expert."""
+@cache
+def solved(name: str) -> tuple[SceneState, list[float]]:
+    """The last state and the rewards of an episode under the expert."""
+    task = TASKS[name]
     physics, goal = started(task, 1), goal_of(task, 1)
     limits, command, rewards = torch.as_tensor(physics.limits), hold(state_of(physics)), []
     for _ in range(task.horizon):
@@ -77,8 +81,25 @@ def test_success_is_worth_more_than_the_start(task: Task) -> None:
         command = follow("ee_delta", ARM7, command, action, state, limits)
         physics.command(command.joints[0].numpy(), float(command.opening))
         physics.step()
-    assert task.success(state_of(physics), goal).all()
+    return state_of(physics), rewards
+
+
+@each_task
+def test_success_is_worth_more_than_the_start(task: Task) -> None:
+    """The dense reward rises from the start of an episode to its end under the expert."""
+    state, rewards = solved(task.name)
+    assert task.success(state, goal_of(task, 1)).all()
     assert rewards[-1] > rewards[0] + 0.3
+
+
+@each_task
+def test_what_solves_one_goal_solves_no_other(task: Task) -> None:
+    """Only language tells the goals of a scene apart. "a left, b right" and "b right, a left" are one goal of `sort`."""
+    goals = {tuple(goal.items()) for goal in (task.draw(seed).goal for seed in range(300))}
+    state = solved(task.name)[0]
+    reached = [goal for goal in goals if task.success(state, {name: torch.tensor([value]) for name, value in goal})]
+    assert len(goals) >= 2 and len(reached) == (2 if task.name == "sort" else 1), reached
+    assert tuple(task.draw(1).goal.items()) in reached
 
 
 def test_rotations_agree_with_scipy() -> None:
@@ -141,3 +162,37 @@ def test_scatter_keeps_points_apart_or_says_why_not() -> None:
     assert points.shape == (4, 2) and distance.min() >= 0.1
     with pytest.raises(ValueError, match=r"9 points 0\.2 m apart do not fit"):
         scatter(np.random.default_rng(0), 9, (0.0, 0.2), (0.0, 0.2), apart=0.2)
+
+
+def test_a_spring_swings_at_the_frequency_of_its_mass() -> None:
+    """k = 25 N/m and m = 1 kg: x(t) = x(0) cos(5 t) without friction."""
+    cart = (Shape("box", (0.02, 0.02, 0.02), (1.0, 0.0, 0.0), (0.0, 0.0, 0.3)),)
+    rail = Fixture("cart", (), cart, "slide", (1.0, 0.0, 0.0), (-0.1, 0.1), damping=0.0, resistance=0.0, mass=1.0, stiffness=25.0)
+    none = np.zeros((0, 3))
+    physics = Physics(Scene("spring", (), (rail,)), ARM7)
+    physics.reset(Start(np.zeros(7), none, none[:, 0], np.array([[0.5, 0.3, 0.0]]), np.array([0.05]), {}))
+    for step in range(1, 25):
+        physics.step()
+        assert physics.state()["fixture"][0] == pytest.approx(0.05 * math.cos(5 * 0.05 * step), abs=2e-3)
+
+
+def test_fixtures_have_no_spring_unless_they_say_so() -> None:
+    assert started(TASKS["drawer"], 0).model.joint("drawer").stiffness == 0.0
+
+
+def test_a_button_springs_back() -> None:
+    physics = started(TASKS["button"], 0)
+    physics.data.qpos[physics.model.joint("green_button").qposadr[0]] = button.TRAVEL
+    for _ in range(10):
+        physics.step()
+    assert physics.state()["fixture"].max() < 0.0025
+
+
+def test_pressing_every_button_is_no_success() -> None:
+    task = TASKS["button"]
+    state, goal = state_of(started(task, 0)), {"target": torch.tensor([2])}
+    down = torch.zeros(1, 4)
+    down[0, 2] = button.TRAVEL
+    assert task.success(replace(state, fixture=down), goal).all()
+    down[0, 1] = button.TRAVEL
+    assert not task.success(replace(state, fixture=down), goal).any()
