@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from sim.vec_env import SimulationError
 
 if TYPE_CHECKING:
+    from sim.randomize import Randomize
     from sim.workers.vec_env import WorkerVecEnv
 
 BACKENDS = ("metaworld", "mujoco", "isaaclab")
@@ -25,6 +26,7 @@ def make(
     robot: str = "arm7",
     control: Literal["ee_delta", "joint_delta"] = "ee_delta",
     device: str = "cpu",
+    randomize: Randomize | None = None,
 ) -> WorkerVecEnv:
     """Start environments of a backend, which is imported only now.
 
@@ -40,16 +42,18 @@ def make(
         robot: robot of the tabletop suite; Meta-World has its own.
         control: what actions of the tabletop suite mean; Meta-World has its own.
         device: where Isaac Lab simulates and draws.
+        randomize: what varies from episode to episode besides the initial state; nothing if `None`.
 
     Raises:
-        SimulationError: unknown backend, task, camera or robot, a number below 1, or a device that the backend cannot use.
+        SimulationError: unknown backend, task, camera or robot, a number below 1, or a device or a term of `randomize` that the
+            backend cannot use.
     """
     if backend not in BACKENDS:
         raise SimulationError(f"unknown simulator backend '{backend}'; allowed: {', '.join(BACKENDS)}")
     if backend == "isaaclab":
         from sim.isaaclab.env import IsaacVecEnv
 
-        return IsaacVecEnv(tasks, num_envs, image_px, camera or "front", horizon, paraphrases, robot, control, device)
+        return IsaacVecEnv(tasks, num_envs, image_px, camera or "front", horizon, paraphrases, robot, control, device, randomize=randomize)
     if device != "cpu":
         raise SimulationError(
             f"the {backend} backend simulates on the CPU; got device '{device}'. Set device to cpu, or backend to isaaclab"
@@ -57,7 +61,11 @@ def make(
     if backend == "mujoco":
         from sim.mujoco.env import MujocoVecEnv
 
-        return MujocoVecEnv(tasks, num_envs, workers, image_px, camera or "front", horizon, paraphrases, robot, control)
+        return MujocoVecEnv(tasks, num_envs, workers, image_px, camera or "front", horizon, paraphrases, robot, control, randomize)
+    if randomize is not None:
+        from sim.randomize import require_supported
+
+        require_supported(randomize, backend, ())
     from sim.metaworld import MetaworldVecEnv
 
     return MetaworldVecEnv(tasks, num_envs, workers, image_px, camera or "corner2", horizon or 160, paraphrases)

@@ -13,12 +13,18 @@ import numpy as np
 import torch
 
 from sim.control import Command, action_spec, follow, hold, towards
+from sim.delays import Sent
+from sim.late import look, send, shown, variation_of
+from sim.looks import photographed
+from sim.randomize import Randomizer
+from sim.resets import State
 from sim.robots import ROBOTS
-from sim.scene import Scene
-from sim.settings import Settings, Slot
+from sim.scene import CONTROL_HZ, Scene
+from sim.settings import COMMAND, Seen, Settings, Slot
 from sim.state import Goal, SceneState
 from sim.tasks import TASKS
 from sim.tasks.task import Start, Task
+from sim.varied import VariedWorld, Varies
 from sim.vec_env import Demonstration, Render, SimulationError
 
 Arrays = dict[str, np.ndarray]
@@ -68,18 +74,33 @@ class Episodes:
         self._robot = ROBOTS[settings.robot]
         self._actions = action_spec(self._robot, settings.control).dim
         self._slots: dict[int, Slot] = {}
+        self._randomizer = Randomizer(settings.randomize, CONTROL_HZ)
+        self._varies = Varies.of(settings.randomize.active)
         self._privileged_size = max(_privileged_size(task, len(self._robot.joints)) for task in TASKS.values())
 
-    def reset(self, ids: list[int], seeds: list[int], tasks: list[str]) -> Arrays:
-        """Start an episode in each environment and show it."""
-        for env, seed, name in zip(ids, seeds, tasks, strict=True):
+    def reset(self, ids: list[int], seeds: list[int], tasks: list[str], states: list[State | None] | None = None) -> Arrays:
+        """Start an episode in each environment, from the seed's own initial state or from one of a bank, and show it."""
+        found = states or [None] * len(ids)
+        starts = []
+        for env, seed, name, state in zip(ids, seeds, tasks, found, strict=True):
             task = TASKS[name]
-            start = task.draw(seed)
-            self._slots[env] = Slot(name, seed, task.instruction(start, seed, self._settings.paraphrases), 0, False, start.goal, {})
+            if state is not None and state.task != name:
+                raise SimulationError(f"task '{name}' cannot start from a state of task '{state.task}'")
+            start = task.draw(seed if state is None else state.seed)
+            instruction = task.instruction(start, seed, self._settings.paraphrases)
+            variation = self._randomizer.draw(seed, task.scene, self._robot) if self._varies.anything else None
+            self._slots[env] = Slot(name, seed, instruction, 0, False, start.goal, {}, variation=variation)
+            starts.append(start)
         for task, rows in self._by_task(ids):
-            envs = [ids[row] for row in rows]
-            self._world.start(envs, task.scene, [task.draw(seeds[row]) for row in rows])
-            self._keep_commands(envs, hold(self._world.state(envs)))
+            self._vary([ids[row] for row in rows], task)
+            own = [row for row in rows if found[row] is None]
+            if own:
+                envs = [ids[row] for row in own]
+                self._world.start(envs, task.scene, [starts[row] for row in own])
+                self._keep_commands(envs, hold(self._world.state(envs)))
+            for row in rows:
+                self._start_from(ids[row], task, found[row])
+            self._begin([ids[row] for row in rows])
         return self._views(ids, image=True)
 
     def chunk(self, ids: list[int], actions: np.ndarray, render: Render) -> Arrays:
@@ -191,7 +212,7 @@ class Episodes:
             command = follow(
                 self._settings.control, self._robot, self._commands(envs), action[rows].to(state.tcp_pos), state, self._world.limits
             )
-            broken = np.array(self._world.step(envs, command), bool)
+            broken = np.array(self._step(envs, command), bool)
             if broken.any():
                 self._restart(task, [env for env, diverged in zip(envs, broken, strict=True) if diverged])
             state, goal = self._world.state(envs), self._goal(envs)
@@ -202,7 +223,54 @@ class Episodes:
                 slot = self._slots[env]
                 ended = bool(success[row] or diverged or slot.steps + 1 >= self._horizon(task))
                 self._slots[env] = replace(slot, steps=slot.steps + 1, ended=ended, diverged=bool(diverged))
+            if self._varies.views_late:
+                for env, seen in zip(envs, self._seen(envs), strict=True):
+                    self._slots[env] = look(self._slots[env], self._randomizer, seen)
         return reward, success
+
+    def _start_from(self, env: int, task: Task, state: State | None) -> None:
+        """Put an environment into a state of a bank, if there is one."""
+        if state is not None:
+            self._world.load([env], task.scene, [state.arrays["physics"]])
+            command = {name.removeprefix(COMMAND): value for name, value in state.arrays.items() if name.startswith(COMMAND)}
+            self._slots[env] = replace(self._slots[env], command=command)
+
+    def _begin(self, envs: list[int]) -> None:
+        """Remember what is in force and to be seen where episodes start, for what comes late."""
+        if self._varies.commands_late:
+            for env in envs:
+                command = self._slots[env].command
+                line = (Sent(0, (command["joints"], float(command["opening"]))),)
+                self._slots[env] = replace(self._slots[env], line=line)
+        if self._varies.views_late:
+            for env, seen in zip(envs, self._seen(envs), strict=True):
+                self._slots[env] = replace(self._slots[env], seen=(seen,))
+
+    def _step(self, envs: list[int], command: Command) -> list[str]:
+        """One control step of the physics, by the command that is sent now or by those sent earlier that arrive meanwhile."""
+        if not self._varies.commands_late:
+            return self._world.step(envs, command)
+        targets = []
+        for env, joints, opening in zip(envs, command.joints.cpu().numpy(), command.opening.tolist(), strict=True):
+            parts, self._slots[env] = send(self._slots[env], self._randomizer, joints, opening)
+            targets.append(parts)
+        return self._varied_world().step_late(envs, targets)
+
+    def _seen(self, envs: list[int]) -> list[Seen]:
+        """What there is to see now, in environments of one scene."""
+        state = self._world.state(envs)
+        entries = torch.cat([state.joint_pos, state.opening[:, None]], 1).cpu().numpy()
+        saved = self._world.save(envs) if self._varies.drawing else [None] * len(envs)
+        return [Seen(self._slots[env].steps, physics, entry) for env, physics, entry in zip(envs, saved, entries, strict=True)]
+
+    def _vary(self, envs: list[int], task: Task) -> None:
+        """Give environments the physics of their episodes."""
+        if self._varies.physics:
+            self._varied_world().vary(envs, task.scene, [variation_of(self._slots[env]) for env in envs])
+
+    def _varied_world(self) -> VariedWorld:
+        assert isinstance(self._world, VariedWorld), "the backend's list of supported terms is wrong"
+        return self._world
 
     def _restart(self, task: Task, envs: list[int]) -> None:
         """Put environments whose physics diverged back to the start of their episode, so that they show finite numbers."""
@@ -230,6 +298,7 @@ class Episodes:
         for env, slot in zip(ids, slots, strict=True):
             self._slots[env] = replace(slot, physics=None)
         for task, rows in self._by_task(ids):
+            self._vary([ids[row] for row in rows], task)
             self._world.load([ids[row] for row in rows], task.scene, [slots[row].physics for row in rows])
 
     def _commands(self, envs: list[int]) -> Command:
@@ -255,11 +324,28 @@ class Episodes:
         pixels, state = np.zeros((len(ids), px, px, 3), np.uint8), np.zeros((len(ids), len(self._robot.joints) + 1), np.float32)
         for _, rows in self._by_task(ids):
             envs = [ids[row] for row in rows]
-            seen = self._world.state(envs)
-            state[rows] = torch.cat([seen.joint_pos, seen.opening[:, None]], 1).cpu().numpy()
+            if not self._varies.anything:
+                seen = self._world.state(envs)
+                state[rows] = torch.cat([seen.joint_pos, seen.opening[:, None]], 1).cpu().numpy()
+                if image:
+                    pixels[rows] = self._world.images(envs)
+                continue
+            now = self._seen(envs)
+            state[rows] = [shown(self._slots[env], self._slots[env].shown.state, seen).state for env, seen in zip(envs, now, strict=True)]
             if image:
-                pixels[rows] = self._world.images(envs)
+                pixels[rows] = self._photographs(envs, now)
         return {"image": pixels, "state": state, "task": np.array([self._slots[env].instruction for env in ids])}
+
+    def _photographs(self, envs: list[int], now: list[Seen]) -> np.ndarray:
+        """Images `(n, H, W, 3)` of environments of one scene, as their episodes vary them."""
+        slots = [self._slots[env] for env in envs]
+        variations = [variation_of(slot) for slot in slots]
+        seen = [shown(slot, slot.shown.image, current) for slot, current in zip(slots, now, strict=True)]
+        if self._varies.drawing:
+            drawn = self._varied_world().varied_images(envs, [past.physics for past in seen], variations)
+        else:
+            drawn = self._world.images(envs)
+        return np.stack([photographed(*parts) for parts in zip(drawn, variations, [past.step for past in seen], strict=True)])
 
     def _require_started(self, ids: list[int]) -> None:
         for env in ids:

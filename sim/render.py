@@ -59,7 +59,6 @@ class Renderer:
         self.model = copy.deepcopy(model)
         self.model.vis.quality.offsamples = 0
         self.model.vis.global_.offwidth = self.model.vis.global_.offheight = px * SUPERSAMPLE
-        self.model.vis.global_.fovy = camera.fovy_deg
         for site in range(model.nsite):
             if model.site(site).name not in visible_sites:
                 self.model.site_rgba[site, 3] = 0.0
@@ -67,16 +66,21 @@ class Renderer:
             simplify_meshes(self.model)
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-        self._camera.lookat[:] = camera.lookat_m
-        self._camera.distance = camera.distance_m
-        self._camera.azimuth = camera.azimuth_deg
-        self._camera.elevation = camera.elevation_deg
+        self.aim(camera)
         self._option, self._perturb = mujoco.MjvOption(), mujoco.MjvPerturb()
         self._scene = mujoco.MjvScene(self.model, maxgeom=500)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._scene.flags[flag] = False
         self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
         self._rect = mujoco.MjrRect(0, 0, px * SUPERSAMPLE, px * SUPERSAMPLE)
+
+    def aim(self, camera: Camera) -> None:
+        """Look from another camera."""
+        self.model.vis.global_.fovy = camera.fovy_deg
+        self._camera.lookat[:] = camera.lookat_m
+        self._camera.distance = camera.distance_m
+        self._camera.azimuth = camera.azimuth_deg
+        self._camera.elevation = camera.elevation_deg
 
     def render(self, data: mujoco.MjData) -> np.ndarray:
         """Image `(px, px, 3)` uint8, first row at the top, of the state in `data` (whose poses must be up to date)."""

@@ -25,6 +25,8 @@ TABLE_SIZE: Vector = (0.5, 0.7, 0.02)
 TABLE_CENTRE: Vector = (0.35, 0.0, -0.02)
 TABLE_COLOUR: Rgb = (0.72, 0.62, 0.5)
 FLOOR_Z = -0.5
+TABLE, FLOOR = "table", "floor"
+"""Names of their shapes in models."""
 FLOOR_COLOUR: Rgb = (0.35, 0.37, 0.4)
 LIGHT_DIRECTION: Vector = (-1.0, 1.0, -1.0)
 """Of the one light, as in Newton's renderer, where it cannot be chosen."""
@@ -89,6 +91,11 @@ class Scene:
     mats: tuple[Shape, ...] = ()
 
 
+def mat_names(scene: Scene) -> tuple[str, ...]:
+    """Names of the mats' shapes in models."""
+    return tuple(f"mat{i}" for i in range(len(scene.mats)))
+
+
 def build(scene: Scene, robot: Robot) -> mujoco.MjSpec:
     """The MuJoCo model of a robot in front of a scene, with position servos named like their joints."""
     spec = mujoco.MjSpec.from_string(robot.mjcf())
@@ -101,9 +108,9 @@ def build(scene: Scene, robot: Robot) -> mujoco.MjSpec:
     _add_servos(spec, robot)
     world = spec.worldbody
     _add_light(spec)
-    world.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=(5, 5, 0.1), pos=(0, 0, FLOOR_Z), rgba=(*FLOOR_COLOUR, 1))
-    add_shapes(world, (Shape("box", TABLE_SIZE, TABLE_COLOUR, TABLE_CENTRE),), friction=1.0)
-    add_shapes(world, scene.mats, solid=False)
+    world.add_geom(name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=(5, 5, 0.1), pos=(0, 0, FLOOR_Z), rgba=(*FLOOR_COLOUR, 1))
+    add_shapes(world, (Shape("box", TABLE_SIZE, TABLE_COLOUR, TABLE_CENTRE),), names=(TABLE,))
+    add_shapes(world, scene.mats, solid=False, names=mat_names(scene))
     for body in scene.bodies:
         free = world.add_body(name=body.name)
         free.add_freejoint(name=body.name)
@@ -147,11 +154,19 @@ def _add_servos(spec: mujoco.MjSpec, robot: Robot) -> None:
         driven.actfrclimited, driven.actfrcrange = True, (-effort, effort)
 
 
-def add_shapes(body: mujoco.MjsBody, shapes: tuple[Shape, ...], friction: float = 1.0, mass: float = 0.0, solid: bool = True) -> None:
+def add_shapes(
+    body: mujoco.MjsBody,
+    shapes: tuple[Shape, ...],
+    friction: float = 1.0,
+    mass: float = 0.0,
+    solid: bool = True,
+    names: tuple[str, ...] | None = None,
+) -> None:
     """Add shapes that share the body's mass by volume; those that are not solid collide with nothing."""
     volumes = [np.prod(shape.size) if shape.kind == "box" else shape.size[0] ** 2 * shape.size[1] for shape in shapes]
-    for shape, volume in zip(shapes, volumes, strict=True):
+    for name, shape, volume in zip(names or [""] * len(shapes), shapes, volumes, strict=True):
         body.add_geom(
+            name=name,
             type={"box": mujoco.mjtGeom.mjGEOM_BOX, "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER}[shape.kind],
             size=shape.size,
             pos=shape.position,

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from sim.delays import Sent
+from sim.randomize import Randomize, Variation
+
 Kind = Literal["ee_delta", "joint_delta"]
 Paraphrases = Literal["train", "held_out"]
+ServoTarget = tuple[np.ndarray, float]
+"""Arm joints `(J,)` [rad] and gripper opening from 0 to 1."""
+COMMAND = "command."
+"""Prefix of the command's arrays in a bank of states."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,26 @@ class Settings:
     horizon: int | None
     """Control steps of an episode; the task's own if `None`."""
     paraphrases: Paraphrases
+    randomize: Randomize = field(default_factory=Randomize)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What there was to see after a control step."""
+
+    step: int
+    physics: Any
+    """The simulator's saved state, to draw the image from."""
+    state: np.ndarray
+    """`(J + 1,)` float32 joint angles [rad] and gripper opening."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Of which control steps the observation is."""
+
+    image: int = 0
+    state: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,3 +68,16 @@ class Slot:
     """Whether the physics broke down, which ended the episode."""
     physics: Any = None
     """Of a snapshot, as its simulator wants it."""
+    variation: Variation | None = None
+    """Of the episode; `None` where nothing is randomised."""
+    line: tuple[Sent[ServoTarget], ...] = ()
+    """The command in force and those on their way; empty where none is late."""
+    seen: tuple[Seen, ...] = ()
+    """What may still be shown, oldest first; empty where observations are neither late nor lost."""
+    shown: Shown = Shown()
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a new episode needs to start from here: the physics, if that is one array, and what the servos were told last."""
+        assert isinstance(self.physics, np.ndarray)
+        return {"physics": self.physics} | {f"{COMMAND}{name}": np.asarray(value) for name, value in self.command.items()}

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from policies.interface import ActionSpec, Entry, Observation
+
+if TYPE_CHECKING:
+    from sim.resets import State
 
 Render = Literal["last", "all", "none"]
 
@@ -121,12 +124,23 @@ class VecEnv(Protocol):
         """Tasks that an environment can run: all, except where the simulator holds one scene per environment."""
         ...
 
-    def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
+    def reset(
+        self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str], starts: Sequence[State | None] | None = None
+    ) -> Observation:
         """`submit_reset(...).result()`."""
         ...
 
-    def submit_reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> PendingReset:
-        """Start episodes. The initial state and the instruction depend on (task, seed) alone."""
+    def submit_reset(
+        self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str], starts: Sequence[State | None] | None = None
+    ) -> PendingReset:
+        """Start episodes. The initial state and the instruction depend on (task, seed) alone.
+
+        Args:
+            env_ids: n environments.
+            seeds: one per environment.
+            tasks: one per environment.
+            starts: under training seeds only, states of a bank to start from in place of the seeds' own initial states.
+        """
         ...
 
     def submit_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> PendingChunk:

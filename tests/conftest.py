@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
+from sim.workers.process import software_gl
+
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("MUJOCO_GL", software_gl())  # read by MuJoCo when it is imported, whichever test does that first
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported, here and in worker processes
 
 

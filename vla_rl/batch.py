@@ -12,6 +12,7 @@ import torch
 
 from policies.factors import Decision
 from policies.interface import Observation
+from sim.resets import State
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Episode:
     task: str
     seed: int
     instruction: str | None = None
+    start: State | None = None
+    """State of a bank to start from in place of the seed's own; training seeds only."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 VERBS = {
     "demo": "collect, train, distil, evaluate: the main job on a small scale",
-    "collect": "PRESET --out DIR       demonstrations of scripted experts as a LeRobotDataset",
+    "collect": "PRESET --out DIR       demonstrations of scripted experts as a LeRobotDataset; --bank: states to start from",
     "train": "PRESET --run-dir DIR   one training run, evaluated at its end",
     "eval": "POLICY --out DIR       success with intervals, contact sheet, videos",
     "export": "RUN --out BUNDLE       a bundle that a robot can run and check",

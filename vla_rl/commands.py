@@ -40,18 +40,35 @@ def train(args: list[str]) -> None:
 
 
 def collect(args: list[str]) -> None:
-    """`vla-rl collect PRESET --out DIR [--episodes 80 ...]`."""
+    """`vla-rl collect PRESET --out DIR [--bank] [--episodes 80 ...]`."""
     from policies.folder import load_policy
     from vla_rl.data.collect import CollectConfig, collect
     from vla_rl.train import make_env
 
     parser = _parser("collect", "Demonstrations of scripted experts, or rollouts of a policy, as a LeRobotDataset.", config=True)
     parser.add_argument("preset", type=Path)
+    parser.add_argument("--bank", action="store_true")
     known, flags = parser.parse_known_args(args)
-    config = load_config(CollectConfig, known.preset, flags, "vla-rl collect PRESET")
+    if known.bank:
+        _collect_bank(known.preset, flags)
+        return
+    config = load_config(CollectConfig, known.preset, flags, "vla-rl collect PRESET [--bank]")
     env = make_env(config.sim)
     try:
         print(f"dataset {collect(config, env, load_policy(config.policy) if config.policy else None)}")
+    finally:
+        env.close()
+
+
+def _collect_bank(preset: Path, flags: list[str]) -> None:
+    """States for training episodes to start from, in place of a data set."""
+    from vla_rl.data.bank import BankConfig, collect_bank
+    from vla_rl.train import make_env
+
+    config = load_config(BankConfig, preset, flags, "vla-rl collect PRESET --bank")
+    env = make_env(config.sim)
+    try:
+        print(f"bank {collect_bank(config, env)}")
     finally:
         env.close()
 

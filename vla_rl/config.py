@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from policies.config import AnyPolicyConfig, Capability, PolicyConfig
+from sim.randomize import Randomize
+from sim.resets import DefaultResets, Resets
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
@@ -44,8 +46,18 @@ class SimConfig(Strict):
     """Robot of the tabletop suite."""
     control: Literal["ee_delta", "joint_delta"] = "ee_delta"
     """Actions of the tabletop suite: steps of the tool, or of the joints."""
+    randomize: Randomize = Randomize()
+    """What varies from episode to episode besides the initial state, in training and evaluation alike; tabletop suite."""
+    resets: Resets = DefaultResets()
+    """Where the episodes of on-policy training start; evaluation always starts from the tasks' own distribution."""
     device: str = "cpu"
     """Where Isaac Lab simulates and draws."""
+
+
+def require_own_starts(sim: SimConfig) -> None:
+    """Raise `ValueError` if `resets` is set where no training episodes are started."""
+    if not isinstance(sim.resets, DefaultResets):
+        raise ValueError(f"only on-policy training starts elsewhere: sim.resets '{sim.resets.name}' has no use here, remove it")
 
 
 class DataConfig(Strict):

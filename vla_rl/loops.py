@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from policies.interface import ChunkPolicy
+from sim.resets import Starts
 from sim.vec_env import SEED_RANGES, VecEnv
 from vla_rl.alarms import alarms
 from vla_rl.algorithms.dagger import Dagger
@@ -27,9 +28,9 @@ from vla_rl.algorithms.grpo import Grpo
 from vla_rl.algorithms.opd import Opd
 from vla_rl.algorithms.ppo import Ppo
 from vla_rl.algorithms.sft import Sft
-from vla_rl.batch import Episode
+from vla_rl.batch import Episode, EpisodeResult
 from vla_rl.checkpoint import Progress, list_checkpoints, load_checkpoint, save_checkpoint
-from vla_rl.config import OnPolicyConfig
+from vla_rl.config import OnPolicyConfig, SimConfig
 from vla_rl.data.demos import Demos
 from vla_rl.errors import NoSignalError, Stopped
 from vla_rl.rollout import Labeller, run_episodes
@@ -78,13 +79,14 @@ def offline(run: Run, algorithm: Sft, demos: Demos) -> Progress:
 def on_policy(run: Run, algorithm: OnPolicy, env: VecEnv) -> Progress:
     """Roll out the policy, update on what it did, repeat."""
     config, tasks, teacher = algorithm.config, run.config.sim.tasks, algorithm.teacher
+    starts = make_starts(run.config.sim)
     warned: set[str] = set()
     with _training(run, algorithm) as progress:
         if progress.updates == 0:
             _start(run, algorithm, env)
         for update in _updates(progress.updates, config.updates, run.config.algorithm.name):
             started = time.monotonic()
-            episodes, (labeller, mixture) = _episodes(run, config, update), _behaviour(algorithm, update)
+            episodes, (labeller, mixture) = _episodes(run, config, update, starts), _behaviour(algorithm, update)
             batch, results = run_episodes(
                 algorithm.policy, env, episodes, mode="stochastic", temperature=config.temperature, seed=_seed(run, update),
                 keep=True, labeller=labeller, mixture=mixture, version=update, first_rollout=progress.episodes,
@@ -101,6 +103,7 @@ def on_policy(run: Run, algorithm: OnPolicy, env: VecEnv) -> Progress:
             row |= {"rollout_s": rollout_s, "rollout_success": float(np.mean([r.success for r in results]))} | metrics
             if diverged := sum(r.diverged for r in results):
                 row["diverged_episodes"] = diverged
+            row |= _success_by_start(results)
             if config.validate_every and progress.updates % config.validate_every == 0:
                 row["validation_success"] = validate(algorithm.policy, env, tasks, config.validate_episodes)
             run.log(row)
@@ -111,13 +114,32 @@ def on_policy(run: Run, algorithm: OnPolicy, env: VecEnv) -> Progress:
     return progress
 
 
-def _episodes(run: Run, config: OnPolicyConfig, update: int) -> list[Episode]:
+def make_starts(sim: SimConfig) -> Starts:
+    """Where the training episodes of a simulator start. Raises `SimulationError` if the bank that is named does not fit."""
+    return Starts(sim.resets, bank_identity(sim), sim.tasks)
+
+
+def bank_identity(sim: SimConfig) -> dict[str, str]:
+    """What a bank and a run that starts from it must have in common."""
+    return {"backend": sim.backend, "robot": sim.robot, "control": sim.control}
+
+
+def _episodes(run: Run, config: OnPolicyConfig, update: int, starts: Starts) -> list[Episode]:
     """Initial states of an update, drawn from (run seed, update), spread over the tasks; each `group` times."""
     tasks = run.config.sim.tasks
-    count = config.episodes // config.group
-    seeds = np.random.default_rng([run.config.seed, update]).choice(SEED_RANGES["train"], count)
-    states = [Episode(tasks[(update * count + i) % len(tasks)], int(seed)) for i, seed in enumerate(seeds)]
+    count, progress = config.episodes // config.group, update / max(1, config.updates - 1)
+    rng = np.random.default_rng([run.config.seed, update])
+    states = []
+    for i, seed in enumerate(rng.choice(SEED_RANGES["train"], count)):
+        task = tasks[(update * count + i) % len(tasks)]
+        states.append(Episode(task, int(seed), start=starts.draw(task, rng, progress)))
     return [state for state in states for _ in range(config.group)]
+
+
+def _success_by_start(results: list[EpisodeResult]) -> dict[str, float]:
+    """Success of the episodes that started from the tasks' own distribution, where others started elsewhere."""
+    own = [result.success for result in results if result.episode.start is None]
+    return {"own_start_success": float(np.mean(own))} if 0 < len(own) < len(results) else {}
 
 
 def _behaviour(algorithm: OnPolicy, update: int) -> tuple[Labeller | None, float]:

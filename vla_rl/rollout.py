@@ -266,7 +266,8 @@ def _submit_resets(group: _Group, groups: Sequence[_Group], env: VecEnv) -> None
             starts.append((env_id, *queue.popleft()))
     if starts:
         env_ids, _, episodes = zip(*starts, strict=True)
-        group.resetting = (env.submit_reset(env_ids, [e.seed for e in episodes], [e.task for e in episodes]), starts)
+        seeds, tasks, states = zip(*((episode.seed, episode.task, episode.start) for episode in episodes), strict=True)
+        group.resetting = (env.submit_reset(env_ids, seeds, tasks, states), starts)
 
 
 def _submit_chunks(
@@ -302,8 +303,8 @@ def _assemble(turns: list[_Turn], last_obs: list[Observation], results: list[Epi
     reward = rows([t.result.reward for t in turns])
     episode = torch.as_tensor(index)[order]
     taught = [t.teacher_chunk for t in turns if t.teacher_chunk is not None]
-    states = list(dict.fromkeys((r.episode.task, r.episode.seed) for r in results))
-    group = torch.tensor([states.index((r.episode.task, r.episode.seed)) for r in results])
+    states = list(dict.fromkeys((r.episode.task, r.episode.seed, r.episode.start) for r in results))
+    group = torch.tensor([states.index((r.episode.task, r.episode.seed, r.episode.start)) for r in results])
     return Batch(
         obs={name: np.concatenate([t.obs[name] for t in turns])[order.numpy()] for name in last_obs[0]},
         decision=Decision.cat([t.decision for t in turns])[order],

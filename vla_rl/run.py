@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from policies.interface import UserError, flatten
 from vla_rl.config import Config
-from vla_rl.presets import dump_yaml, read_yaml
+from vla_rl.presets import dump_yaml, read_yaml, validate
 from vla_rl.provenance import describe_environment
 
 MIN_FREE_BYTES = 200 * 2**20
@@ -78,7 +78,8 @@ def require_fresh_or_same(folder: Path, config: Config, resume: bool) -> None:
         return
     if not resume:
         raise UserError(f"{folder} already holds a run; continue it with --resume or choose another --run-dir")
-    before, now = (flatten(tree) for tree in (read_yaml(stored), config.model_dump(mode="json")))
+    found = validate(Config, read_yaml(stored), str(stored))  # with defaults for settings that are newer than the run
+    before, now = (flatten(tree.model_dump(mode="json")) for tree in (found, config))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise UserError(f"{folder} was started with {key} = {before.get(key)}, now {now.get(key)}; a resumed run keeps its settings")

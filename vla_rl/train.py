@@ -13,6 +13,7 @@ import sim
 from policies.config import SmolVlaConfig
 from policies.folder import load_policy, make_policy, save_policy
 from policies.interface import ChunkPolicy, Policy, PolicySpec, UserError
+from sim.resets import DefaultResets
 from sim.vec_env import SEED_RANGES, EnvSpec, VecEnv
 from vla_rl.algorithms.dagger import Dagger
 from vla_rl.algorithms.grpo import Grpo
@@ -37,7 +38,7 @@ from vla_rl.config import (
 )
 from vla_rl.data.demos import Demos, load_demos
 from vla_rl.evaluate import Evaluation, evaluate, format_table
-from vla_rl.loops import Algorithm, bar, offline, on_policy
+from vla_rl.loops import Algorithm, bar, make_starts, offline, on_policy
 from vla_rl.metrics import METRICS
 from vla_rl.rollout import require_matching_env
 from vla_rl.run import Run, require_fresh_or_same
@@ -62,6 +63,7 @@ def make_env(config: SimConfig) -> VecEnv:
         config.robot,
         config.control,
         config.device,
+        config.randomize,
     )
 
 
@@ -130,11 +132,14 @@ def _check(config: Config) -> None:
     algorithm, name = config.algorithm, config.algorithm.name
     require_device(config.compute.device)
     if isinstance(algorithm, SftConfig):
+        if not isinstance(config.sim.resets, DefaultResets):
+            raise UserError(f"sft starts no training episodes: sim.resets '{config.sim.resets.name}' has no use, remove it")
         if config.data.path is None:
             raise UserError("sft needs demonstrations: set data.path to a LeRobotDataset folder, for example one made by `vla-rl collect`")
         return
     if config.init is None:
         raise UserError(f"{name} starts from a student: set init to a policy folder, for example one trained by sft")
+    make_starts(config.sim)
     needs_teacher = _needs_teacher(algorithm)
     if needs_teacher == (config.teacher is None):
         wanted = "needs a teacher: set teacher to a policy folder or `expert`" if needs_teacher else "takes no teacher: remove it"

@@ -4,7 +4,7 @@
 """A robot's MJCF model as USD, converted on first use.
 
 The converter wants another MuJoCo than this project does, so it lives in an environment of its own in the cache folder.
-`python -m sim.isaaclab.convert MODEL.xml OUT.usda` converts by hand; the suite's own arm was converted that way.
+`python -m sim.isaaclab.convert ROBOT OUT.usda` converts by hand; the suite's own arm was converted that way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pxr import Gf, Sdf, Usd, UsdGeom, UsdPhysics
 
 from sim.isaaclab.cache import cache_folder
 from sim.isaaclab.usd import linear
-from sim.robots import Robot
+from sim.robots import ROBOTS, Robot
 from sim.vec_env import SimulationError
 
 CONVERTER = "mujoco-usd-converter==0.8.0"
@@ -31,39 +31,36 @@ def robot_usd(robot: Robot) -> Path:
     """The USD file of a robot: beside its MJCF file, or converted into the cache folder.
 
     Raises:
-        SimulationError: the model file or its meshes are missing, or the converter cannot be installed or fails.
+        SimulationError: the meshes are missing, or the converter cannot be installed or fails.
     """
     committed = robot.model.with_suffix(".usda")
     if committed.is_file():
         return committed
-    if not robot.model.is_file():
-        raise SimulationError(f"robot '{robot.name}' has no model file {robot.model}")
-    text = robot.mjcf()
-    content = hashlib.sha256((text + CONVERTER).encode()).hexdigest()[:16]
+    content = hashlib.sha256((robot.mjcf() + CONVERTER).encode()).hexdigest()[:16]
     converted = cache_folder() / "usd" / f"{robot.name}-{content}" / f"{robot.name}.usda"
     if not converted.is_file():
         print(f"converting {robot.model.name} to USD; the result is kept in {converted.parent}", file=sys.stderr)
-        with tempfile.TemporaryDirectory() as folder:
-            model = Path(folder) / robot.model.name
-            model.write_text(text)
-            convert(model, converted)
+        convert(robot, converted)
     return converted
 
 
-def convert(model: Path, out: Path) -> None:
-    """Convert an MJCF file; the USD file appears in one step."""
+def convert(robot: Robot, out: Path) -> None:
+    """Convert a robot's model; the USD file appears in one step."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [str(_converter()), "--no-layer-structure", "--no-physics-scene", str(model), folder]
+        model, usd = Path(folder) / f"{robot.name}.xml", Path(folder) / "usd"
+        model.write_text(robot.mjcf())
+        command = [str(_converter()), "--no-layer-structure", "--no-physics-scene", str(model), str(usd)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        written = [path for path in Path(folder).iterdir() if path.suffix in (".usd", ".usdc", ".usda")]
+        written = [path for path in usd.glob("*") if path.suffix in (".usd", ".usdc", ".usda")]
         if done.returncode or len(written) != 1:
-            raise SimulationError(f"converting {model} to USD failed: {(done.stderr or done.stdout).strip()[-500:]}")
+            raise SimulationError(f"converting {robot.model} to USD failed: {(done.stderr or done.stdout).strip()[-500:]}")
         stage = Usd.Stage.Open(str(written[0]))
         draw_colliders(stage)
         linearise_colours(stage)
         layer = stage.Flatten()
         layer.documentation = ""
-        layer.customLayerData = {"source": model.name, "sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "converter": CONVERTER}
+        digest = hashlib.sha256(robot.model.read_bytes()).hexdigest()
+        layer.customLayerData = {"source": robot.model.name, "sha256": digest, "converter": CONVERTER}
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_suffix(".part.usda")
         layer.Export(str(part))
@@ -113,4 +110,4 @@ def _converter() -> Path:
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    convert(ROBOTS[sys.argv[1]], Path(sys.argv[2]))

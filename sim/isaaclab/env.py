@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from sim.control import KINDS, Kind
 from sim.isaaclab.settings import IsaacSettings
+from sim.randomize import TERMS, Randomize, Randomizer, require_supported
 from sim.robots import ROBOTS
+from sim.scene import CONTROL_HZ
 from sim.settings import Settings, Slot
 from sim.tabletop import CAMERAS, entry_names, make_spec
 from sim.tasks import TASKS
@@ -14,6 +16,9 @@ from sim.tasks.task import Paraphrases
 from sim.vec_env import SimulationError
 from sim.workers.process import WorkerProcess
 from sim.workers.vec_env import WorkerVecEnv, check_name, require_positive
+
+SUPPORTED = frozenset(name for name in TERMS if name.startswith(("image.", "timing.state")))
+"""Terms of randomisation that this backend can vary: those that act on observations alone."""
 
 
 class IsaacVecEnv(WorkerVecEnv):
@@ -31,6 +36,7 @@ class IsaacVecEnv(WorkerVecEnv):
         control: Kind = "ee_delta",
         device: str = "cpu",
         graph: bool = True,
+        randomize: Randomize | None = None,
     ) -> None:
         """Start a worker for each scene that the tasks need.
 
@@ -45,6 +51,7 @@ class IsaacVecEnv(WorkerVecEnv):
             control: what actions mean.
             device: where physics and rendering run.
             graph: on a CPU, replay a recorded physics step, which is several times faster; bit-equal to stepping eagerly.
+            randomize: what varies from episode to episode besides the initial state.
         """
         for task in tasks:
             check_name("tabletop task", task, tuple(TASKS))
@@ -63,7 +70,10 @@ class IsaacVecEnv(WorkerVecEnv):
             )
         hosted = list(by_scene.values())
         homes = _share_out(num_envs, [len(group) for group in hosted])
-        settings = Settings(robot, control, image_px, camera, horizon, paraphrases)
+        randomize = randomize or Randomize()
+        require_supported(randomize, "isaaclab", SUPPORTED)
+        Randomizer(randomize, CONTROL_HZ)  # a wrong file shows here, not in a worker
+        settings = Settings(robot, control, image_px, camera, horizon, paraphrases, randomize)
         processes = [
             WorkerProcess("sim.isaaclab.worker", IsaacSettings(settings, group[0], _ids(homes, w), device, graph))
             for w, group in enumerate(hosted)

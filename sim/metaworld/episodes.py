@@ -13,6 +13,7 @@ from sim.metaworld.scene import Scene
 from sim.metaworld.state import Settings, Slot, entry_names
 from sim.metaworld.tasks import VISIBLE_SITES
 from sim.render import RenderContext, Renderer
+from sim.resets import State
 from sim.vec_env import Demonstration, Render, SimulationError
 
 STATE = slice(0, 4)
@@ -32,8 +33,10 @@ class Episodes:
         self._renderers: dict[str, Renderer] = {}
         self._context: RenderContext | None = None
 
-    def reset(self, ids: list[int], seeds: list[int], tasks: list[str]) -> Arrays:
+    def reset(self, ids: list[int], seeds: list[int], tasks: list[str], starts: list[State | None] | None = None) -> Arrays:
         """Start an episode in each environment and show it."""
+        if starts is not None:
+            raise SimulationError("Meta-World starts from its own initial states only; set sim.resets to default")
         views = []
         for env, seed, task in zip(ids, seeds, tasks, strict=True):
             scene = self._scene(task)

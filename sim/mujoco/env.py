@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sim.control import KINDS, Kind
+from sim.randomize import TERMS, Randomize, Randomizer, require_supported
 from sim.robots import ROBOTS
+from sim.scene import CONTROL_HZ
 from sim.settings import Settings, Slot
 from sim.tabletop import CAMERAS, entry_names, make_spec
 from sim.tasks import TASKS
 from sim.tasks.task import Paraphrases
 from sim.workers.process import WorkerProcess
 from sim.workers.vec_env import WorkerVecEnv, check_name, require_positive
+
+SUPPORTED = TERMS
+"""Terms of randomisation that this backend can vary: all."""
 
 
 class MujocoVecEnv(WorkerVecEnv):
@@ -28,6 +33,7 @@ class MujocoVecEnv(WorkerVecEnv):
         paraphrases: Paraphrases = "train",
         robot: str = "arm7",
         control: Kind = "ee_delta",
+        randomize: Randomize | None = None,
     ) -> None:
         """Start the workers.
 
@@ -41,6 +47,7 @@ class MujocoVecEnv(WorkerVecEnv):
             paraphrases: which instruction phrasings are drawn.
             robot: name of a robot.
             control: what actions mean.
+            randomize: what varies from episode to episode besides the initial state.
         """
         for task in tasks:
             check_name("tabletop task", task, tuple(TASKS))
@@ -50,7 +57,10 @@ class MujocoVecEnv(WorkerVecEnv):
         check_name("control", control, KINDS)
         ROBOTS[robot].mjcf()  # missing meshes show now, not in a worker
         require_positive(num_envs=num_envs, workers=workers, image_px=image_px, horizon=1 if horizon is None else horizon)
-        settings = Settings(robot, control, image_px, camera, horizon, paraphrases)
+        randomize = randomize or Randomize()
+        require_supported(randomize, "mujoco", SUPPORTED)
+        Randomizer(randomize, CONTROL_HZ)  # a wrong file shows here, not in a worker
+        settings = Settings(robot, control, image_px, camera, horizon, paraphrases, randomize)
         processes = [WorkerProcess("sim.mujoco.worker", settings) for _ in range(min(workers, num_envs))]
         spec, longest = make_spec(ROBOTS[robot], control, camera, image_px), max(TASKS[task].horizon for task in tasks)
         super().__init__(spec, tasks, num_envs, processes, entry_names(camera), Slot, horizon or longest)

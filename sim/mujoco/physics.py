@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import mujoco
 import numpy as np
 
+from sim.mujoco.vary import vary_physics
+from sim.randomize import Variation
 from sim.robots import Robot
 from sim.scene import CONTROL_STEPS, Scene, build
 from sim.tasks.task import Start
@@ -25,10 +28,12 @@ def compiled(scene: Scene, robot: Robot) -> mujoco.MjModel:
 class Physics:
     """A scene's physics state and how to read it."""
 
-    def __init__(self, scene: Scene, robot: Robot) -> None:
-        self.model = compiled(scene, robot)
+    def __init__(self, scene: Scene, robot: Robot, own_model: bool = False) -> None:
+        """Load a scene; with `own_model` its physical properties can be varied."""
+        self.model = copy.copy(compiled(scene, robot)) if own_model else compiled(scene, robot)
         self.data = mujoco.MjData(self.model)
-        self._robot = robot
+        self._scene, self._robot = scene, robot
+        self._variation: Variation | None = None
         model = self.model
         self._q = [int(model.joint(name).qposadr[0]) for name in robot.joints]
         self._v = [int(model.joint(name).dofadr[0]) for name in robot.joints]
@@ -60,9 +65,17 @@ class Physics:
         self.data.ctrl[: len(self._q)] = joints
         self.data.ctrl[len(self._q) :] = opening * self._robot.finger_travel
 
-    def step(self) -> None:
-        """One control step. Raises `SimulationError` when the physics diverges."""
-        mujoco.mj_step(self.model, self.data, CONTROL_STEPS)
+    def vary(self, variation: Variation) -> None:
+        """Give the environment's own model the physical properties of an episode, before `reset` or `load`."""
+        assert self.model is not compiled(self._scene, self._robot), "the shared model must not be varied"
+        if variation != self._variation:
+            vary_physics(self.model, compiled(self._scene, self._robot), self._scene, self._robot, variation)
+            mujoco.mj_setConst(self.model, self.data)
+            self._variation = variation
+
+    def step(self, steps: int = CONTROL_STEPS) -> None:
+        """Some physics steps, one control step's if not said. Raises `SimulationError` when the physics diverges."""
+        mujoco.mj_step(self.model, self.data, steps)
         self._locate()
         if self.data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number or not np.isfinite(self.data.qpos).all():
             raise SimulationError("the physics diverged")
@@ -95,7 +108,10 @@ class Physics:
         return saved
 
     def load(self, saved: np.ndarray) -> None:
-        """Continue from what `save` returned, bit by bit."""
+        """Continue from what `save` returned, bit by bit. Raises `SimulationError` if that was in another model."""
+        size = mujoco.mj_stateSize(self.model, STATE)
+        if len(saved) != size:
+            raise SimulationError(f"the state has {len(saved)} numbers, scene '{self._scene.name}' has {size}: it is of another model")
         mujoco.mj_setState(self.model, self.data, saved, STATE)
         self._locate()
 

@@ -9,14 +9,17 @@ import torch
 
 from sim.control import Command
 from sim.mujoco.physics import Physics, compiled
+from sim.mujoco.vary import Stage
+from sim.randomize import Variation
 from sim.render import RenderContext, Renderer
 from sim.robots import ROBOTS
-from sim.scene import Scene
-from sim.settings import Settings
+from sim.scene import CONTROL_STEPS, Scene
+from sim.settings import ServoTarget, Settings
 from sim.state import SceneState
 from sim.tabletop import CAMERAS
 from sim.tasks import TASKS
 from sim.tasks.task import Start
+from sim.varied import Varies
 from sim.vec_env import SimulationError
 
 
@@ -28,7 +31,9 @@ class MujocoWorld:
         self._scene: dict[int, Scene] = {}
         self._physics: dict[tuple[int, str], Physics] = {}
         self._renderers: dict[str, Renderer] = {}
+        self._stages: dict[str, Stage] = {}
         self._context: RenderContext | None = None
+        self._own_models = Varies.of(settings.randomize.active).physics
         model = compiled(next(iter(TASKS.values())).scene, self._robot)
         self.limits = torch.tensor(np.array([model.joint(name).range for name in self._robot.joints], np.float32))
 
@@ -43,11 +48,7 @@ class MujocoWorld:
         problems = []
         for row, env in enumerate(env_ids):
             self._of(env).command(command.joints[row].numpy(), float(command.opening[row]))
-            try:
-                self._of(env).step()
-                problems.append("")
-            except SimulationError as error:
-                problems.append(str(error))
+            problems.append(self._step(env, CONTROL_STEPS))
         return problems
 
     def state(self, env_ids: Sequence[int]) -> SceneState:
@@ -57,8 +58,7 @@ class MujocoWorld:
 
     def images(self, env_ids: Sequence[int]) -> np.ndarray:
         """As `sim.episodes.World`."""
-        if self._context is None:
-            self._context = RenderContext(self._settings.image_px)
+        self._open_context()
         return np.stack([self._renderer(env).render(self._of(env).data) for env in env_ids])
 
     def save(self, env_ids: Sequence[int]) -> list[np.ndarray]:
@@ -71,20 +71,64 @@ class MujocoWorld:
             self._scene[env] = scene
             self._of(env).load(state)
 
+    def vary(self, env_ids: Sequence[int], scene: Scene, variations: Sequence[Variation]) -> None:
+        """As `sim.varied.VariedWorld`."""
+        for env, variation in zip(env_ids, variations, strict=True):
+            self._scene[env] = scene
+            self._of(env).vary(variation)
+
+    def step_late(self, env_ids: Sequence[int], targets: Sequence[Sequence[tuple[int, ServoTarget]]]) -> list[str]:
+        """As `sim.varied.VariedWorld`."""
+        problems = []
+        for env, parts in zip(env_ids, targets, strict=True):
+            problem = ""
+            for steps, (joints, opening) in parts:
+                self._of(env).command(joints, opening)
+                problem = problem or self._step(env, steps)
+            problems.append(problem)
+        return problems
+
+    def varied_images(self, env_ids: Sequence[int], saved: Sequence[np.ndarray], variations: Sequence[Variation]) -> np.ndarray:
+        """As `sim.varied.VariedWorld`."""
+        self._open_context()
+        return np.stack([self._stage(env).render(state, v) for env, state, v in zip(env_ids, saved, variations, strict=True)])
+
     def close(self) -> None:
         """Free rendering memory."""
         self._renderers.clear()
+        self._stages.clear()
         if self._context is not None:
             self._context.close()
 
     def _of(self, env: int) -> Physics:
         scene = self._scene[env]
         if (env, scene.name) not in self._physics:
-            self._physics[env, scene.name] = Physics(scene, self._robot)
+            self._physics[env, scene.name] = Physics(scene, self._robot, self._own_models)
         return self._physics[env, scene.name]
+
+    def _step(self, env: int, steps: int) -> str:
+        """Some physics steps; returns what went wrong."""
+        try:
+            self._of(env).step(steps)
+        except SimulationError as error:
+            return str(error)
+        return ""
+
+    def _open_context(self) -> None:
+        if self._context is None:
+            self._context = RenderContext(self._settings.image_px)
+
+    def _stage(self, env: int) -> Stage:
+        scene = self._scene[env]
+        if scene.name not in self._stages:
+            model = compiled(scene, self._robot)
+            self._stages[scene.name] = Stage(model, scene, CAMERAS[self._settings.camera], self._settings.image_px)
+        return self._stages[scene.name]
 
     def _renderer(self, env: int) -> Renderer:
         scene = self._scene[env].name
         if scene not in self._renderers:
-            self._renderers[scene] = Renderer(self._of(env).model, CAMERAS[self._settings.camera], self._settings.image_px)
+            self._renderers[scene] = Renderer(
+                compiled(self._scene[env], self._robot), CAMERAS[self._settings.camera], self._settings.image_px
+            )
         return self._renderers[scene]

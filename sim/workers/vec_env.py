@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from policies.interface import Observation
+from sim.resets import State, require_training_seeds
 from sim.vec_env import ChunkStep, Demonstration, EnvSpec, Render, SimulationError
 from sim.workers.process import WorkerProcess
 
@@ -91,23 +92,32 @@ class WorkerVecEnv:
         """As `VecEnv`."""
         return self.tasks if self._hosted is None else self._hosted[self._homes[env_id]]
 
-    def reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Observation:
+    def reset(
+        self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str], starts: Sequence[State | None] | None = None
+    ) -> Observation:
         """`submit_reset(...).result()`."""
-        return self.submit_reset(env_ids, seeds, tasks).result()
+        return self.submit_reset(env_ids, seeds, tasks, starts).result()
 
-    def submit_reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> Pending[Observation]:
-        """Start episodes. The initial state and the instruction depend on (task, seed) alone. The result is `(n, ...)`."""
+    def submit_reset(
+        self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str], starts: Sequence[State | None] | None = None
+    ) -> Pending[Observation]:
+        """As `VecEnv`. The result is `(n, ...)`."""
         for task in tasks:
             check_name("task", task, self.tasks)
         if not len(env_ids) == len(seeds) == len(tasks):
             raise SimulationError(f"reset needs one seed and one task per environment, got {len(env_ids)}, {len(seeds)}, {len(tasks)}")
+        if starts is not None and len(starts) != len(env_ids):
+            raise SimulationError(f"reset needs one start or None per environment, got {len(starts)} for {len(env_ids)}")
         self._check_ids(env_ids)
         for env, task in zip(env_ids, tasks, strict=True):
             if task not in self.hosts(env):
                 raise SimulationError(f"environment {env} holds a scene for {', '.join(self.hosts(env))}; it cannot run '{task}'")
         if min(seeds, default=0) < 0:
             raise SimulationError(f"seeds must not be negative, got {min(seeds)}")
-        wait = self._submit("reset", env_ids, [int(seed) for seed in seeds], list(tasks))
+        chosen = [] if starts is None or not any(starts) else [list(starts)]
+        if chosen:
+            require_training_seeds(seeds, chosen[0])
+        wait = self._submit("reset", env_ids, [int(seed) for seed in seeds], list(tasks), *chosen)
         return Pending(lambda: self._observation(wait()))
 
     def submit_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> Pending[ChunkStep]:

@@ -1,8 +1,6 @@
 """Intrinsics and pose of a camera against what MuJoCo draws."""
 
-import os
-
-os.environ.setdefault("MUJOCO_GL", "osmesa")
+from __future__ import annotations
 
 import mujoco
 import numpy as np

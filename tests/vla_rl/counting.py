@@ -16,6 +16,7 @@ import torch
 from policies.config import PolicyConfig, TokenHeadConfig
 from policies.interface import ActionSpec, Entry, Observation, PolicySpec
 from policies.vla import VlaPolicy
+from sim.resets import State
 from sim.vec_env import ChunkStep, EnvSpec, Render, SimulationError
 from tests.vla_rl.independent import Independent
 
@@ -65,7 +66,10 @@ class CountingEnv(Independent):
             self.slots[env_id] = _Slot(task, seed, 0, False)
         return self._observe(env_ids)
 
-    def submit_reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> _Done[Observation]:
+    def submit_reset(
+        self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str], starts: Sequence[State | None] | None = None
+    ) -> _Done[Observation]:
+        assert starts is None or not any(starts)
         return _Done(lambda: self.reset(env_ids, seeds, tasks))
 
     def submit_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> _Done[ChunkStep]:

@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 
 from policies.interface import ActionSpec, Entry, Observation
+from sim.resets import State
 from sim.vec_env import ChunkStep, Demonstration, EnvSpec, Render, SimulationError
 from tests.vla_rl.independent import Independent
 
@@ -66,7 +67,10 @@ class PointMassEnv(Independent):
             self.steps[env] = 0
         return self._observe(env_ids)
 
-    def submit_reset(self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> _Done[Observation]:
+    def submit_reset(
+        self, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str], starts: Sequence[State | None] | None = None
+    ) -> _Done[Observation]:
+        assert starts is None or not any(starts)
         return _Done(lambda: self.reset(env_ids, seeds, tasks))
 
     def submit_chunk(self, actions: np.ndarray, env_ids: Sequence[int], render: Render = "last") -> _Done[ChunkStep]:

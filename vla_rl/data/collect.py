@@ -18,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from policies.interface import ChunkPolicy
 from sim.vec_env import SEED_RANGES, Demonstration, SimulationError, VecEnv, seat
-from vla_rl.config import Fraction, Positive, SimConfig, Strict
+from vla_rl.config import Fraction, Positive, SimConfig, Strict, require_own_starts
+from vla_rl.presets import validate
 
 ATTEMPTS = 4
 """Give up on a task whose expert needs more than so many attempts per kept episode."""
@@ -48,6 +49,11 @@ class CollectConfig(Strict):
     def _policies_act_undisturbed(self) -> CollectConfig:
         if self.policy and self.noise_fraction:
             raise ValueError(f"rollouts of a policy are not disturbed: set noise_fraction to 0, got {self.noise_fraction}")
+        return self
+
+    @model_validator(mode="after")
+    def _own_starts(self) -> CollectConfig:
+        require_own_starts(self.sim)
         return self
 
 
@@ -144,7 +150,8 @@ def _require_same(out: Path, wanted: dict[str, Any]) -> None:
 
     if not (out / ABOUT_FILE).is_file():
         raise FileExistsError(f"{out} already exists and was not written by `vla-rl collect`; choose another folder")
-    found = json.loads((out / ABOUT_FILE).read_text()).get("collect", {})
+    stored = json.loads((out / ABOUT_FILE).read_text()).get("collect", {})
+    found = _content(validate(CollectConfig, stored, str(out / ABOUT_FILE)))  # with defaults for settings that are newer than the folder
     if found != wanted:
         keys = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
         differing = "; ".join(f"{key} was {found.get(key)}, now {wanted.get(key)}" for key in keys)

@@ -1,0 +1,131 @@
+"""Where links and capsules are, from joint positions: forward kinematics and distances. Base frame, metres. NumPy only.
+
+P poses at once · L links, the root first · C capsules · R pairs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from robot.geometry import Capsule, Link, root_links, tree_order
+
+
+class Chain:
+    """A kinematic tree for arrays of joint positions."""
+
+    def __init__(self, links: Sequence[Link], joints: Sequence[str]) -> None:
+        """`joints` names the J commanded coordinates in order; those that move no link have no effect."""
+        ordered, order = tree_order(links), list(joints)
+        self.links = (*root_links(links), *(link.name for link in ordered))
+        """Names of the L links."""
+        index = {name: i for i, name in enumerate(self.links)}
+        self._steps = [
+            (
+                index[link.parent],
+                _pose(rotation_rpy(link.rpy_rad), link.xyz_m),
+                link.kind,
+                order.index(link.joint) if link.joint is not None else -1,
+                np.array(link.axis),
+            )
+            for link in ordered
+        ]
+
+    def poses(self, position: np.ndarray) -> np.ndarray:
+        """`(P, L, 4, 4)` homogeneous transforms from link to base of joint positions `(P, J)` [rad or m]."""
+        found = np.empty((len(position), len(self.links), 4, 4))
+        found[:, 0] = np.eye(4)
+        for i, (parent, origin, kind, joint, axis) in enumerate(self._steps, start=1):
+            pose = found[:, parent] @ origin
+            if kind != "fixed":
+                pose = pose @ _motion(kind, axis, position[:, joint])
+            found[:, i] = pose
+        return found
+
+    def index(self, link: str) -> int:
+        """Of a link in `poses`. Raises `ValueError` that lists the links."""
+        if link not in self.links:
+            raise ValueError(f"no link {link}; the chain has {', '.join(self.links)}")
+        return self.links.index(link)
+
+
+class CapsuleModel:
+    """Capsules on the links of a chain, and the pairs that are kept apart."""
+
+    def __init__(self, chain: Chain, capsules: Sequence[Capsule], pairs: Sequence[tuple[str, str]]) -> None:
+        names = [capsule.name for capsule in capsules]
+        self._link = np.array([chain.index(capsule.link) for capsule in capsules])
+        self._ends = np.array([[capsule.start_m, capsule.end_m] for capsule in capsules], float)
+        radius = np.array([capsule.radius_m for capsule in capsules])
+        self.pairs = tuple(pairs)
+        """Names, R of them."""
+        self._pairs = np.array([[names.index(a), names.index(b)] for a, b in pairs], int).reshape(-1, 2)
+        self._radii = radius[self._pairs].sum(1)
+
+    def distances(self, poses: np.ndarray) -> np.ndarray:
+        """`(P, R)` gaps between the surfaces of each pair [m], negative where they overlap, for `poses` `(P, L, 4, 4)`."""
+        frames = poses[:, self._link]
+        ends = np.einsum("pcij,cej->pcei", frames[..., :3, :3], self._ends) + frames[:, :, None, :3, 3]
+        first, second = ends[:, self._pairs[:, 0]], ends[:, self._pairs[:, 1]]
+        return segment_distance(first[:, :, 0], first[:, :, 1], second[:, :, 0], second[:, :, 1]) - self._radii
+
+
+def segment_distance(a0: np.ndarray, a1: np.ndarray, b0: np.ndarray, b1: np.ndarray) -> np.ndarray:
+    """Shortest distance `(…)` between segments a0-a1 and b0-b1, each `(…, 3)`; a segment may be a point.
+
+    The squared distance is convex in the two parameters s, t in [0, 1]. Its minimum is the free minimum of both where that
+    lies inside, otherwise it lies on an edge, where one end point meets the other segment.
+    """
+    candidates = [point_distance(a0, b0, b1), point_distance(a1, b0, b1), point_distance(b0, a0, a1), point_distance(b1, a0, a1)]
+    u, v, w = a1 - a0, b1 - b0, a0 - b0
+    uu, uv, vv, uw, vw = _dot(u, u), _dot(u, v), _dot(v, v), _dot(u, w), _dot(v, w)
+    determinant = uu * vv - uv * uv
+    safe = np.where(determinant > 1e-12 * uu * vv, determinant, np.inf)  # parallel: an end point is as near as any other
+    s, t = (uv * vw - vv * uw) / safe, (uu * vw - uv * uw) / safe
+    inside = (determinant > 1e-12 * uu * vv) & (s > 0) & (s < 1) & (t > 0) & (t < 1)
+    middle = np.linalg.norm(w + s[..., None] * u - t[..., None] * v, axis=-1)
+    return np.minimum(np.minimum.reduce(candidates), np.where(inside, middle, np.inf))
+
+
+def point_distance(point: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Distance `(…)` of points `(…, 3)` from segments."""
+    along = end - start
+    length = _dot(along, along)
+    share = np.clip(_dot(point - start, along) / np.where(length > 0, length, 1.0), 0.0, 1.0)
+    return np.linalg.norm(point - start - share[..., None] * along, axis=-1)
+
+
+def rotation_rpy(rpy: Sequence[float]) -> np.ndarray:
+    """`(3, 3)` rotation Rz(yaw) · Ry(pitch) · Rx(roll)."""
+    (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
+    return np.array(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+            [-sp, cp * sr, cp * cr],
+        ]
+    )
+
+
+def _pose(rotation: np.ndarray, translation: Sequence[float]) -> np.ndarray:
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation, translation
+    return pose
+
+
+def _motion(kind: str, axis: np.ndarray, amount: np.ndarray) -> np.ndarray:
+    """`(P, 4, 4)` of a joint moved by `amount` `(P,)` about or along its axis (Rodrigues)."""
+    pose = np.zeros((len(amount), 4, 4))
+    pose[:] = np.eye(4)
+    if kind == "prismatic":
+        pose[:, :3, 3] = amount[:, None] * axis
+        return pose
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    pose[:, :3, :3] += np.sin(amount)[:, None, None] * cross + (1 - np.cos(amount))[:, None, None] * (cross @ cross)
+    return pose
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b).sum(-1)

@@ -1,0 +1,91 @@
+"""`python -m robot.ros2 PROFILE [--activate ...]`: the bridge as a process."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from policies.interface import UserError
+
+if TYPE_CHECKING:
+    from robot.ros2.bridge import Bridge
+
+FIRST_SAMPLE_S = 10.0
+"""How long `--activate` waits for joint states."""
+
+
+def deploy(
+    profile: Annotated[Path, tyro.conf.Positional],
+    activate: bool = False,
+    lockstep: bool = False,
+    deadman: bool = True,
+    speed: float | None = None,
+) -> int:
+    """The bridge between a robot on ROS 2 and whoever commands it, until SIGINT or SIGTERM. Not a safety function.
+
+    Args:
+        profile: the robot's profile, such as configs/robots/arm7.yaml.
+        activate: configure and activate at once, which holds the robot where it is; arming stays a service call.
+        lockstep: one command per tick of a simulator that publishes /clock and waits.
+        deadman: motion needs the dead-man switch.
+        speed: share of the joint velocity limits, 0 to 1; the profile's speed_cap if not given.
+    """
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    from robot.profile import load_profile
+    from robot.ros2.bridge import Bridge
+    from robot.ros2.comms import CommsThread, make_executor
+    from robot.ros2.deployment import BridgeSettings
+
+    settings = BridgeSettings(lockstep, deadman, speed)
+    robot = load_profile(profile)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    bridge = Bridge(robot, settings)
+    comms = CommsThread(bridge, make_executor(bridge.context), bridge.failed)
+    comms.start()
+    try:
+        if activate and not _activate(bridge, stop):
+            return 1
+        stop.wait()
+        return 0
+    finally:
+        bridge.halt()
+        comms.stop()
+        bridge.destroy_node()
+        rclpy.shutdown()
+
+
+def _activate(bridge: Bridge, stop: threading.Event) -> bool:
+    """Configure, wait for the robot's joint states, activate. The node's log says why not."""
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    if bridge.trigger_configure() is not TransitionCallbackReturn.SUCCESS:
+        return False
+    until = time.monotonic() + FIRST_SAMPLE_S
+    while not bridge.heard and time.monotonic() < until and not stop.is_set():
+        time.sleep(0.05)
+    return bridge.trigger_activate() is TransitionCallbackReturn.SUCCESS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 stopped when asked to, 1 could not activate, 2 bad input."""
+    try:
+        return tyro.cli(deploy, args=argv, prog="python -m robot.ros2")
+    except (UserError, ImportError) as error:
+        print(f"bridge: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,272 @@
+"""A robot's profile on one side, whoever commands it on the other, the runtime's safety in between.
+
+    ~/arm ~/disarm ~/reset_fault ~/home   std_srvs/Trigger; the answer says why not
+    topics                                `robot.ros2.operators` come in, `robot.ros2.reports` go out
+
+The comms thread runs callbacks, the control thread sends commands; one lock lies around the runtime. Entities are created once
+and live as long as the process, because destroying them while the executor spins would break it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from robot.chunks import Border, Chunk, Rejected
+from robot.profile import RobotProfile
+from robot.ros2.checks import Situation, refusals
+from robot.ros2.chunks import ChunkSample
+from robot.ros2.control_thread import ControlThread, LockstepClock, StoppableClock, WallClock
+from robot.ros2.joint_states import JointSample
+from robot.ros2.operators import OperatorInputs
+from robot.ros2.reports import Reports
+from robot.ros2.robot_io import RosRobot
+from robot.runtime import Runtime, Tick
+from robot.safety import Intervention, Measurement
+from robot.scheduler import timing_of
+from robot.sources import PolicySource, ReplaySource
+from robot.states import LATCHED, State
+
+GRAPH_S = 10.0
+"""How long configuring waits for the robot to be on the graph."""
+POLL_S = 0.05
+GRAPH_HZ, STATUS_HZ, DIAGNOSTICS_HZ = 10.0, 5.0, 1.0
+TO_STANDSTILL_S = 5.0
+"""How long deactivating waits for a moving robot to stop softly."""
+HOMING_SPEED = 0.25
+"""Share of the velocity limits at which the robot goes home."""
+
+
+@dataclass(frozen=True)
+class BridgeSettings:
+    """What an operator decides, besides the profile."""
+
+    lockstep: bool = False
+    """Time is the simulator's: one command per tick of /clock."""
+    deadman_required: bool = True
+    """Motion needs the dead-man switch."""
+    speed: float | None = None
+    """Share of the joint velocity limits, 0 to 1; the profile's `speed_cap` if `None`."""
+
+
+class Deployment:
+    """What the bridge node does, by composition: rclpy's node has private attributes of its own."""
+
+    def __init__(self, node: Node, profile: RobotProfile, settings: BridgeSettings) -> None:
+        """Join the graph; nothing is sent yet.
+
+        Raises:
+            AdapterError: the robot is not commanded over ROS 2, or message types of its vendor are not installed.
+        """
+        self._node, self._profile, self._settings = node, profile, settings
+        self._lock = threading.Lock()
+        self._runtime = Runtime(profile, settings.deadman_required)
+        if settings.speed is not None:
+            self._runtime.filter.slow(settings.speed)
+        self._policy = PolicySource(timing_of(profile), self._chunk_report)
+        self._homing: ReplaySource | None = None
+        self._runtime.select(self._policy)
+        self._chunks = 0
+        self._conflicts: tuple[str, ...] = ()
+        self._robot = RosRobot(node, profile, settings.lockstep)
+        self._clock: StoppableClock = LockstepClock(self._robot) if settings.lockstep else WallClock()
+        self._reports = Reports(node, profile.names)
+        self._operators = OperatorInputs(node, profile, self._chunk, lambda: self._policy.heartbeat(self._clock.now_s()))
+        self._thread: ControlThread | None = None
+        services = {"arm": self._arm, "disarm": self._disarm, "reset_fault": self._reset_fault, "home": self._home}
+        for name, callback in services.items():
+            node.create_service(Trigger, f"~/{name}", callback)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # timers go on where the simulator's clock stands
+        for rate_hz, callback in ((GRAPH_HZ, self._look), (STATUS_HZ, self._status), (DIAGNOSTICS_HZ, self._diagnose)):
+            node.create_timer(1 / rate_hz, callback, clock=steady)
+
+    @property
+    def heard(self) -> bool:
+        """Whether every joint's state has come in."""
+        return self._robot.latest is not None
+
+    def problems(self) -> tuple[str, ...]:
+        """What the graph lacks after some time to discover it."""
+        until = time.monotonic() + GRAPH_S
+        while (problems := self._robot.problems()) and time.monotonic() < until:
+            time.sleep(POLL_S)
+        return problems
+
+    def stand(self) -> str:
+        """Hold where the robot is. Returns why not, empty if it does."""
+        if not self.heard:
+            return f"no joint state yet of {', '.join(self._robot.missing)}"
+        if self._thread is None:
+            self._thread = ControlThread(self._clock, self._profile.period_s, self._tick, self.failed)
+            self._thread.start()
+        until = time.monotonic() + TO_STANDSTILL_S
+        while True:  # the runtime knows the robot after its first tick
+            with self._lock:
+                refusal = self._runtime.activate()
+            if not refusal or self._runtime.state in LATCHED or time.monotonic() > until:
+                return refusal
+            time.sleep(POLL_S)
+
+    def rest(self) -> None:
+        """Stop softly and go to INACTIVE; a latched state stays."""
+        until = time.monotonic() + TO_STANDSTILL_S
+        while self._thread is not None and time.monotonic() < until:
+            with self._lock:
+                self._runtime.deactivate()
+                if self._runtime.state in (State.INACTIVE, State.UNCONFIGURED, *LATCHED):
+                    return
+            time.sleep(POLL_S)
+
+    def halt(self) -> None:
+        """Stop softly and end the control thread. Safe to call twice."""
+        self.rest()
+        if self._thread is not None:
+            self._thread.stop()
+            self._thread = None
+
+    # control thread
+
+    def _tick(self, now_s: float, dt_s: float) -> bool:
+        """Decide and send. False if a simulator has to be asked again, as it waits for a command that was not sent."""
+        sample = self._robot.latest
+        measured = self._measurement(sample, now_s) if sample else None
+        with self._lock:
+            tick = self._runtime.tick(now_s, dt_s, measured, self._operators.now(), len(self._conflicts))
+            self._come_home(now_s)
+        if tick.command is not None:
+            self._robot.send(tick.command.position, tick.command.velocity)
+            self._reports.command_sent(tick.command.position, tick.command.velocity)
+        self._report(tick)
+        return tick.command is not None or not self._settings.lockstep
+
+    def _report(self, tick: Tick) -> None:
+        for event in tick.events:
+            self._node.get_logger().info(event)
+            self._reports.safety_event("state", event, {})
+        if tick.verdict is not None:
+            for found in (*tick.verdict.interventions, *tick.verdict.refused, *tick.verdict.faults):
+                self._reports.safety_event(found.code, f"{found.code} of {found.where}", _values_of(found))
+
+    def _come_home(self, now_s: float) -> None:
+        """End homing where it has ended, or was ended."""
+        if self._homing is None:
+            return
+        if self._runtime.state is State.ACTIVE and 0 < self._homing.end_s <= now_s:
+            self._runtime.disarm()
+        if self._runtime.state is not State.ACTIVE:
+            self._homing = None
+            self._runtime.select(self._policy)
+
+    def _chunk_report(self, found: Border | Rejected) -> None:
+        """What became of a chunk."""
+        if isinstance(found, Rejected):
+            self._reports.safety_event("chunk", f"chunk {found.chunk} rejected: {found.code}, {found.detail}", {"code": found.code})
+        elif found.delay_alarm:
+            text = f"chunk {found.chunk} took {found.age_s:.3f} s, {found.expected_delay_s:.3f} s were expected"
+            self._reports.safety_event("chunk_delay", text, {"age_s": found.age_s, "expected_s": found.expected_delay_s})
+
+    def failed(self, error: BaseException) -> None:
+        """A thread met a programming error, which is a fault. Without the control thread nothing is sent any more, and the
+        robot's own watchdog has to hold it."""
+        cause = f"{threading.current_thread().name} failed: {type(error).__name__}: {error}"
+        with self._lock:
+            self._runtime.fault(cause)
+        self._node.get_logger().fatal(cause)
+
+    def _measurement(self, sample: JointSample, now_s: float) -> Measurement:
+        """For the tick of `now_s`; what came in while that tick overslept is as if it came in time."""
+        received_ns = sample.stamps.header_ns if self._settings.lockstep else sample.stamps.monotonic_ns
+        return Measurement(sample.position, sample.velocity, sample.stamps.header_ns / 1e9, min(received_ns / 1e9, now_s))
+
+    # comms thread
+
+    def _chunk(self, chunk: ChunkSample) -> None:
+        """Put a chunk on the control clock. Its steps begin at the observation; ones that begin later are dated so."""
+        now_s = self._clock.now_s()
+        offset_s = 0.0 if self._settings.lockstep else now_s - self._node.get_clock().now().nanoseconds / 1e9
+        self._chunks += 1
+        self._policy.offer(Chunk(self._chunks, chunk.start_ns / 1e9 + offset_s, chunk.dt_s, chunk.positions), now_s)
+
+    def _arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        del request
+        found = refusals(self._profile, self._situation(self._clock.now_s() - self._policy.heard_s(0.0)))
+        with self._lock:
+            response.message = self._runtime.arm(found)
+        response.success = not response.message
+        return response
+
+    def _home(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Go home from STANDBY, and back to it. The dead-man switch and the e-stop hold as for everything that moves."""
+        del request
+        sample, home = self._robot.latest, self._profile.home
+        if sample is None:
+            response.success, response.message = False, "no joint states have come in"
+            return response
+        velocity = HOMING_SPEED * np.array([joint.velocity for joint in self._profile.joints])
+        way_s = max(float(np.max(np.abs(home - sample.position) / velocity)), 2 * self._profile.period_s)
+        found = refusals(self._profile, self._situation(silence_s=0.0))
+        with self._lock:
+            if self._runtime.state is State.STANDBY:
+                self._homing = ReplaySource(np.array([sample.position, home]), way_s, self._profile)
+                self._runtime.select(self._homing)
+            response.message = self._runtime.arm(found)
+        response.success = not response.message
+        return response
+
+    def _disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        del request
+        with self._lock:
+            self._runtime.disarm()
+            response.success, response.message = True, str(self._runtime.state)
+        return response
+
+    def _reset_fault(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        del request
+        with self._lock:
+            response.message = self._runtime.reset()
+        response.success = not response.message
+        return response
+
+    def _situation(self, silence_s: float) -> Situation:
+        self._look()
+        state_hz = None if self._settings.lockstep else self._robot.state_hz
+        return Situation(self._conflicts, self._robot.problems(), state_hz, silence_s)
+
+    def _look(self) -> None:
+        self._conflicts = self._robot.conflicts()
+
+    def _values(self) -> dict[str, str | int | float | bool]:
+        broken, problem = self._robot.broken_messages
+        with self._lock:
+            runtime = self._runtime
+            state, cause, missed, counts = runtime.state, runtime.cause, runtime.missed, dict(runtime.filter.counts)
+        return {
+            "state": str(state),
+            "cause": cause,
+            "missed_deadlines": missed,
+            "state_hz": round(self._robot.state_hz, 1),
+            "clock_offset_s": round(self._robot.clock_offset_s, 6),
+            "broken_messages": broken,
+            "last_broken": problem,
+            "refused_chunks": self._operators.refused_chunks,
+            "last_refused_chunk": self._operators.last_refusal,
+            "conflicts": "; ".join(self._conflicts),
+        } | {f"count.{code}": count for code, count in counts.items()}
+
+    def _status(self) -> None:
+        self._reports.status(self._values())
+
+    def _diagnose(self) -> None:
+        values = self._values()
+        self._reports.diagnostics(values["state"] not in LATCHED, f"{values['state']} {values['cause']}".strip(), values)
+
+
+def _values_of(found: Intervention) -> dict[str, str | float]:
+    return {"where": found.where, "magnitude": found.magnitude}

@@ -1,0 +1,43 @@
+"""`python -m sim.ros2 PROFILE [--task lift --seed 3 --clock lockstep ...]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from policies.interface import UserError
+from sim.ros2.config import SimRobotConfig
+from sim.vec_env import SimulationError
+
+
+def simulate(profile: Annotated[Path, tyro.conf.Positional], config: Annotated[SimRobotConfig, tyro.conf.arg(name="")]) -> None:
+    """A simulated robot on the ROS 2 graph, until SIGINT or SIGTERM.
+
+    Args:
+        profile: the robot's profile, such as configs/robots/arm7.yaml.
+        config: settings.
+    """
+    from robot.profile import load_profile
+    from sim.ros2.run import run
+    from sim.ros2.wiring import wire
+
+    robot, wiring = wire(load_profile(profile), config.cameras)
+    run(robot, wiring, config)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 stopped when asked to, 2 bad input or failed physics."""
+    try:
+        tyro.cli(simulate, args=argv, prog="python -m sim.ros2")
+    except (UserError, SimulationError, ImportError) as error:
+        print(f"sim robot: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Settings of a simulated robot process."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sim.ros2.vendor import Imperfections
+
+ClockMode = Literal["real_time", "lockstep"]
+
+
+class SimRobotConfig(BaseModel):
+    """A simulated robot at the table of one task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = "lift"
+    """Tabletop task of the first episode."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Initial state of the first episode."""
+    clock: ClockMode = "real_time"
+    """`real_time` runs by the wall clock; `lockstep` publishes /clock and waits for the command of every tick."""
+    cameras: tuple[str, ...] = ("front",)
+    """Camera presets that are published."""
+    image_px: Annotated[int, Field(ge=32)] = 64
+    """Height and width of images [pixel]."""
+    camera_hz: Annotated[float, Field(gt=0)] = 20.0
+    """Images per second and camera; in lockstep every tick has its images."""
+    time_code: bool = True
+    """Draw a frame counter and time code into images; switch it off for policies."""
+    imperfections: Imperfections = Imperfections()
+    """How far from ideal the robot is."""

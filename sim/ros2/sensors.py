@@ -1,0 +1,100 @@
+"""What the robot publishes: joint states and images, with the faults that are switched on."""
+
+from __future__ import annotations
+
+import array
+from dataclasses import dataclass, field
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import Image, JointState
+
+from sim.ros2 import overlay
+from sim.ros2.arm import Arm
+from sim.ros2.faults import JointMessage, disturb_image, disturb_state
+from sim.ros2.trajectory import NS_PER_S
+from sim.ros2.wiring import Wiring
+
+STATE_QOS = QoSProfile(depth=10)
+"""Reliable, volatile: what the joint_state_broadcaster of ros2_control publishes with."""
+
+
+def to_time(now_ns: int) -> Time:
+    """A message's stamp."""
+    return Time(sec=now_ns // NS_PER_S, nanosec=now_ns % NS_PER_S)
+
+
+@dataclass
+class _Camera:
+    name: str
+    count: int = 0
+    last: np.ndarray | None = None
+
+
+@dataclass
+class Sensors:
+    """The robot's encoders and cameras on the graph."""
+
+    node: Node
+    wiring: Wiring
+    cameras: tuple[str, ...]
+    time_code: bool
+    state_fault: str = "none"
+    camera_fault: str = "none"
+    _state_count: int = 0
+    _last_state: JointMessage | None = None
+    _cameras: list[_Camera] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Create the publishers."""
+        self._states = self.node.create_publisher(JointState, self.wiring.state_topic, STATE_QOS)
+        self._cameras = [_Camera(name) for name in self.cameras]
+        self._images = {
+            name: self.node.create_publisher(Image, self.wiring.image_topics[name], qos_profile_sensor_data) for name in self.cameras
+        }
+
+    def measure_state(self, arm: Arm, now_ns: int) -> JointState | None:
+        """The message of this moment; `None` where a fault silences it."""
+        reading = arm.read()
+        true = JointMessage(self.wiring.joints, reading.position, reading.velocity, reading.effort)
+        shown = disturb_state(self.state_fault, true, self._last_state, self._state_count)
+        self._state_count += 1
+        if shown is None:
+            return None
+        self._last_state = shown
+        message = JointState(name=list(shown.names), position=shown.position, velocity=shown.velocity, effort=shown.effort)
+        message.header.stamp = to_time(now_ns)
+        return message
+
+    def measure_images(self, arm: Arm, now_ns: int) -> list[tuple[str, Image]]:
+        """Camera and message of every image of this moment."""
+        messages = []
+        for camera in self._cameras:
+            image = arm.render(camera.name)
+            if self.time_code:
+                image = overlay.draw(image, camera.count, now_ns // 1_000_000)
+            shown = disturb_image(self.camera_fault, image, camera.last, camera.count)
+            camera.count += 1
+            if shown is None:
+                continue
+            camera.last = shown
+            messages.append((camera.name, to_image(shown, camera.name, now_ns)))
+        return messages
+
+    def publish(self, state: JointState | None, images: list[tuple[str, Image]]) -> None:
+        """Send messages; images go first, so that whoever acts on a state has seen them."""
+        for camera, image in images:
+            self._images[camera].publish(image)
+        if state is not None:
+            self._states.publish(state)
+
+
+def to_image(pixels: np.ndarray, frame: str, now_ns: int) -> Image:
+    """An rgb8 message of `(H, W, 3)` uint8."""
+    height, width = pixels.shape[:2]
+    message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+    message.data = array.array("B", pixels.tobytes())
+    message.header.stamp, message.header.frame_id = to_time(now_ns), frame
+    return message

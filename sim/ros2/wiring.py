@@ -1,0 +1,74 @@
+"""What the simulated robot takes from a robot profile: names, topics, rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from robot.profile import Controller, RobotProfile
+from sim.robots import ROBOTS, Robot
+from sim.vec_env import SimulationError
+from sim.workers.vec_env import check_name
+
+ControllerKind = Literal["joint_trajectory", "forward_command"]
+
+
+@dataclass(frozen=True)
+class ControllerWiring:
+    """One controller."""
+
+    kind: ControllerKind
+    topic: str
+    joints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """One robot on the graph."""
+
+    name: str
+    """Embodiment, also the namespace of the node."""
+    joints: tuple[str, ...]
+    """Names in JointState messages: the arm's joints, then the gripper."""
+    state_topic: str
+    controllers: tuple[ControllerWiring, ...]
+    """Together they move every coordinate, in the order of `joints`."""
+    image_topics: dict[str, str]
+    """By camera preset."""
+    state_hz: float
+    tick_hz: float
+    """Commands per second: one tick in lockstep."""
+
+
+def wire(profile: RobotProfile, cameras: tuple[str, ...]) -> tuple[Robot, Wiring]:
+    """The simulated arm that a profile describes, and its place on the graph.
+
+    Raises:
+        SimulationError: no simulated arm has this name, or the profile says something that the simulator cannot be.
+    """
+    check_name("simulated robot", profile.name, tuple(ROBOTS))
+    robot = ROBOTS[profile.name]
+    if len(profile.names) != len(robot.joints) + 1 or profile.names[:-1] != robot.joints:
+        raise SimulationError(
+            f"the profile commands {list(profile.names)}, the simulated {robot.name} has {list(robot.joints)} and a gripper"
+        )
+    grippers = [(gripper.joint, gripper.closed, gripper.open) for gripper in profile.grippers]
+    if grippers != [(profile.names[-1], 0.0, 1.0)]:
+        raise SimulationError(f"the simulated gripper is the last joint, commanded from 0 (closed) to 1 (open); the profile has {grippers}")
+    if profile.topics.joint_states is None:
+        raise SimulationError("the profile has no topics.joint_states, so the simulated robot would not be heard")
+    for camera in cameras:
+        check_name("camera of the profile's topics.images", camera, tuple(profile.topics.images))
+    controllers = tuple(_controller(each) for each in profile.controllers)
+    if tuple(name for each in controllers for name in each.joints) != profile.names:
+        raise SimulationError(f"controllers must command the joints in the profile's order, {list(profile.names)}")
+    images = {camera: profile.topics.images[camera] for camera in cameras}
+    rates = profile.rates
+    return robot, Wiring(profile.name, profile.names, profile.topics.joint_states, controllers, images, rates.state_hz, rates.command_hz)
+
+
+def _controller(controller: Controller) -> ControllerWiring:
+    kind, topic = controller.kind, controller.topic
+    if (kind != "joint_trajectory" and kind != "forward_command") or topic is None:
+        raise SimulationError(f"the simulated robot has no controller of kind {kind}; it has joint_trajectory and forward_command")
+    return ControllerWiring(kind, topic, controller.joints)

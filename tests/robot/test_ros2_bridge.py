@@ -1,0 +1,279 @@
+"""The bridge and the simulated robot as two processes; the test is the operator and the commander."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ros]'")
+
+from builtin_interfaces.msg import Duration
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import JointState, Joy
+from std_msgs.msg import Bool, Float64MultiArray, Header, String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from tests.ros import LATCHED, Graph, Process, unique_domain, write_profile
+
+pytestmark = pytest.mark.ros
+JOINTS = (*(f"joint{i}" for i in range(1, 8)), "gripper")
+RATES = {"state_hz": 50.0, "command_hz": 50.0}
+AGES = {"state_s": 1.0, "image_s": 1.0, "chunk_s": 5.0}
+"""Generous, as test machines are loaded."""
+SAFETY = {
+    "heartbeat_timeout_s": 2.0, "deadman_timeout_s": 2.0, "watchdog_misses": 50, "frozen_s": 0.5, "starvation_s": 1.0,
+    "ramp_s": 0.5, "stop_mode": "hold", "speed_cap": 0.5, "estop_required": True,
+}  # fmt: skip
+
+
+class Cell:
+    """A robot, its bridge, an operator and a commander."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.domain = unique_domain()
+        profile = str(write_profile(folder, rates=RATES, ages=AGES, safety=SAFETY))
+        self.robot = Process(self.domain, ["-m", "sim.ros2", profile, *options], folder / "robot.log")
+        self.graph = Graph(self.domain)
+        self.states = self.graph.record(JointState, "/arm7/joint_states", qos_profile_sensor_data)
+        self.graph.until(lambda: len(self.states) > 10, "the robot is on the graph")
+        self.bridge = Process(self.domain, ["-m", "robot.ros2", profile, "--activate"], folder / "bridge.log")
+        node = self.graph.node
+        self._estop = node.create_publisher(Bool, "/arm7/bridge/estop", 1)
+        self._deadman = node.create_publisher(Joy, "/arm7/bridge/deadman", qos_profile_sensor_data)
+        self._heartbeat = node.create_publisher(Header, "/arm7/bridge/heartbeat", qos_profile_sensor_data)
+        self.chunks = node.create_publisher(JointTrajectory, "/arm7/bridge/action_chunk", 1)
+        self.held, self.pressed, self.beating = True, False, True
+        node.create_timer(0.05, self._beat)
+        self._status = self.graph.record(String, "/arm7/bridge/status", LATCHED)
+        self.sent = self.graph.record(JointState, "/arm7/bridge/command_sent")
+        self.until_state("standby")
+
+    def _beat(self) -> None:
+        self._estop.publish(Bool(data=self.pressed))
+        self._deadman.publish(Joy(buttons=[int(self.held)]))
+        if self.beating:
+            self._heartbeat.publish(Header(frame_id="policy"))
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return json.loads(self._status[-1].data) if self._status else {"state": "", "cause": ""}
+
+    def until_state(self, state: str) -> None:
+        def there() -> bool:
+            assert self.bridge.alive(), self.bridge.output()
+            return self.status["state"] == state
+
+        try:
+            self.graph.until(there, f"the bridge is in {state}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.status}\n{self.bridge.output()}") from None
+
+    def call(self, name: str) -> Trigger.Response:
+        return self.graph.trigger(f"/arm7/bridge/{name}")
+
+    def change(self, transition: int) -> None:
+        request = ChangeState.Request()
+        request.transition.id = transition
+        assert self.graph.call(ChangeState, "/arm7/bridge/change_state", request).success, self.bridge.output()
+
+    def recover(self) -> None:
+        """Whatever happened: an episode at its start, and the bridge in standby."""
+        self.held, self.pressed, self.beating = True, False, True
+        self.graph.set("/arm7/sim_robot", fault_state="none", fault_command="none")
+        if self.status["state"] in ("fault", "estop"):
+            self.graph.until(lambda: self.call("reset_fault").success, "the reset is granted")
+        self.change(Transition.TRANSITION_DEACTIVATE)
+        assert self.graph.trigger("/arm7/sim_robot/reset").success
+        self.graph.spin(0.5)
+        self.change(Transition.TRANSITION_ACTIVATE)
+        self.until_state("standby")
+        self.states.clear()
+        self.sent.clear()
+        self.graph.until(lambda: len(self.states) > 2 and len(self.sent) > 2, "states and commands come in")
+
+    def arm(self) -> None:
+        """Arm as soon as operators and rates are known to the bridge."""
+        answers: list[str] = []
+
+        def armed() -> bool:
+            answer = self.call("arm")
+            answers.append(answer.message)
+            return answer.success
+
+        self.graph.until(armed, "the bridge arms")
+
+    def send(self, start: np.ndarray, goal: np.ndarray, duration_s: float = 1.0) -> None:
+        """One chunk from one pose to another and a rest there, from now on."""
+        steps = round(duration_s / 0.05)
+        message = JointTrajectory(joint_names=list(JOINTS))
+        message.header.stamp, message.header.frame_id = self.graph.node.get_clock().now().to_msg(), "policy"
+        for k in range(steps + 40):
+            s = min(k / steps, 1.0)
+            point = JointTrajectoryPoint(positions=(start + (3 * s * s - 2 * s**3) * (goal - start)).tolist())
+            point.time_from_start = Duration(sec=k // 20, nanosec=(k % 20) * 50_000_000)
+            message.points.append(point)
+        self.chunks.publish(message)
+
+    @property
+    def position(self) -> np.ndarray:
+        return np.array(self.states[-1].position)
+
+    def close(self) -> None:
+        for process in (self.bridge, self.robot):
+            process.stop()
+        self.graph.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
+    cell = Cell(tmp_path_factory.mktemp("cell"))
+    yield cell
+    assert cell.bridge.stop() == 0, cell.bridge.output()
+    assert cell.robot.stop() == 0, cell.robot.output()
+    cell.close()
+
+
+@pytest.fixture
+def cell(shared: Cell) -> Cell:
+    """The shared cell at the start of an episode, its bridge in standby."""
+    shared.recover()
+    return shared
+
+
+def moved(home: np.ndarray, joint: int, by: float) -> np.ndarray:
+    goal = home.copy()
+    goal[joint] += by
+    return goal
+
+
+def test_arming_is_bumpless_and_a_chunk_is_followed(cell: Cell) -> None:
+    home = cell.position
+    first = len(cell.states)
+    cell.arm()
+    cell.graph.until(lambda: len(cell.states) > first + 25, "time passes")
+    assert max(np.abs(np.array(state.position) - home).max() for state in cell.states) < 5e-3
+    goal = moved(home, 0, 0.3)
+    cell.send(home, goal)
+    cell.graph.until(lambda: np.abs(cell.position - goal).max() < 0.01, "the pose is reached")
+    sent = np.array([message.position for message in cell.sent])
+    speed = np.abs(np.diff(sent[:, 0])).max() * 50
+    assert 0.2 < speed < 0.5 * 2.175 * 1.2
+    cell.until_state("fault")  # the chunk is over, and nobody sends another
+    assert "no actions of policy" in cell.status["cause"]
+
+
+def test_estop_latches_and_freezes(cell: Cell) -> None:
+    home = cell.position
+    cell.arm()
+    cell.send(home, moved(home, 0, 0.6), duration_s=3.0)
+    cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
+    cell.pressed = True
+    cell.until_state("estop")
+    cell.graph.spin(1.0)
+    stopped = cell.position
+    cell.graph.spin(1.0)
+    assert np.abs(cell.position - stopped).max() < 2e-3 and stopped[0] - home[0] < 0.55
+    count = len(cell.sent)
+    assert not cell.call("reset_fault").success
+    cell.pressed = False
+    cell.graph.spin(0.5)
+    assert cell.status["state"] == "estop", "released is not reset"
+    assert "estop" in cell.call("arm").message
+    assert len(cell.sent) == count, "nothing is sent in e-stop"
+    cell.graph.until(lambda: cell.call("reset_fault").success, "the reset is granted")
+    cell.until_state("inactive")
+
+
+def test_a_second_commander_faults(cell: Cell) -> None:
+    cell.arm()
+    other = cell.graph.node.create_publisher(Float64MultiArray, "/arm7/gripper_controller/commands", 1)
+    cell.until_state("fault")
+    assert "gripper_controller/commands is also commanded by /test" in cell.status["cause"]
+    assert "conflict" in cell.call("reset_fault").message
+    cell.graph.node.destroy_publisher(other)
+    cell.graph.until(lambda: cell.call("reset_fault").success, "the reset is granted")
+
+
+def test_frozen_joint_states_fault(cell: Cell) -> None:
+    home = cell.position
+    cell.arm()
+    cell.send(home, moved(home, 0, 0.6), duration_s=3.0)
+    cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
+    cell.graph.set("/arm7/sim_robot", fault_state="freeze")
+    cell.until_state("fault")
+    assert "state_frozen of joint_states" in cell.status["cause"]
+
+
+def test_silent_joint_states_fault(cell: Cell) -> None:
+    cell.graph.set("/arm7/sim_robot", fault_state="stop")
+    cell.until_state("fault")
+    assert "state_age of joint_states" in cell.status["cause"]
+
+
+def test_a_released_deadman_stops_softly(cell: Cell) -> None:
+    home = cell.position
+    cell.arm()
+    cell.send(home, moved(home, 0, 0.6), duration_s=3.0)
+    cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
+    cell.held = False
+    cell.until_state("standby")
+    assert "dead-man switch on ~/deadman is not held" in cell.call("arm").message
+    assert cell.position[0] - home[0] < 0.55
+
+
+def test_homing(cell: Cell) -> None:
+    away, home = cell.position, np.array([0.0, -0.1, 0.0, -2.3, 0.0, 2.2, 0.785, 1.0])
+    assert np.abs(away - home).max() > 0.01
+    cell.beating = False  # homing needs no commander
+    cell.graph.until(lambda: cell.call("home").success, "homing begins")
+    cell.until_state("standby")
+    cell.graph.until(lambda: np.abs(cell.position - home).max() < 5e-3, "the arm is home")
+
+
+def test_a_lost_commander_stops_softly(cell: Cell) -> None:
+    home = cell.position
+    cell.arm()
+    cell.send(home, moved(home, 0, 0.6), duration_s=4.0)
+    cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
+    cell.beating = False
+    cell.until_state("standby")
+
+
+def test_deactivating_stops_softly_and_sends_nothing(cell: Cell) -> None:
+    home = cell.position
+    cell.arm()
+    cell.send(home, moved(home, 0, 0.6), duration_s=3.0)
+    cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
+    cell.change(Transition.TRANSITION_DEACTIVATE)
+    cell.until_state("inactive")
+    cell.graph.spin(0.5)
+    cell.sent.clear()
+    cell.graph.spin(0.5)
+    assert not cell.sent
+    speeds = np.abs(np.array(cell.states[-1].velocity))
+    assert speeds.max() < 0.02
+    cell.change(Transition.TRANSITION_ACTIVATE)
+    cell.until_state("standby")
+
+
+def test_a_killed_bridge_leaves_the_robot_holding(tmp_path: Path) -> None:
+    cell = Cell(tmp_path)
+    home = cell.position
+    cell.arm()
+    cell.send(home, moved(home, 0, 0.6), duration_s=3.0)
+    cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
+    cell.bridge.signal(signal.SIGKILL)
+    cell.graph.until(lambda: abs(cell.states[-1].velocity[0]) < 1e-3, "the arm stands")
+    stopped = cell.position
+    cell.graph.spin(1.0)
+    assert np.abs(cell.position - stopped).max() < 2e-3 and stopped[0] - home[0] < 0.55
+    cell.close()

@@ -1,0 +1,168 @@
+"""Sources on a robot that obeys physics: a policy's late chunks, a recording, an operator, and one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from robot.chunks import Border, Chunk
+from robot.scheduler import timing_of
+from robot.sources import JogSource, PolicySource, ReplaySource
+from robot.states import State
+from tests.robot.session import ARM7, FREE, Session, jogging, moved, replay
+
+
+def test_replay_reaches_its_end_within_the_limits():
+    session = Session(replay())
+    session.arm()
+    session.run(2.0)
+    assert session.plant.position == pytest.approx(moved(0, 0.6), abs=5e-3)
+    assert np.array_equal(session.plant.sent[-1][1].position, moved(0, 0.6))
+    session.assert_limits()
+    path = np.array(session.plant.path)
+    assert path[:, 0].max() < 0.6 + 5e-3
+    assert not [event for event in session.events if "fault" in event]
+
+
+def test_a_policy_is_followed_through_late_chunks():
+    borders: list[Border] = []
+    source = PolicySource(timing_of(FREE), lambda found: borders.append(found) if isinstance(found, Border) else None)
+    session = Session(source)
+    session.runtime.filter.slow(1.0)
+    session.arm()
+    begin_s, waiting = session.plant.time_s, list[tuple[float, Chunk]]()
+
+    def wanted(time_s: np.ndarray) -> np.ndarray:
+        swing = 0.3 * np.sin(1.5 * (time_s - begin_s))
+        return ARM7.home + np.outer(swing, np.eye(8)[0])
+
+    def policy(now_s: float) -> None:
+        source.heartbeat(now_s)
+        if not waiting or now_s - waiting[-1][1].t0_s >= 0.2 - 1e-9:
+            waiting.append((now_s + 0.12, Chunk(len(waiting), now_s, 0.05, wanted(now_s + 0.05 * np.arange(16)))))
+        for at_s, chunk in waiting:
+            if now_s - FREE.period_s < at_s <= now_s:
+                source.offer(chunk, now_s)
+
+    session.run(4.0, policy)
+    sent = [(time_s, motion.position[0]) for time_s, motion in session.plant.sent if time_s > begin_s + 1.5]
+    # Time errors of commands: at most half a step of 0.05 s at up to 0.45 rad/s.
+    error = np.array([position - wanted(np.array([time_s]))[0, 0] for time_s, position in sent])
+    assert np.abs(error).max() < 0.45 * 0.025
+    assert session.runtime.state is State.ACTIVE
+    assert len(borders) >= 17 and all(border.starved_s == 0 for border in borders[1:])
+    session.assert_limits()
+
+
+def test_hand_over_is_bumpless_in_both_directions():
+    jog, recorded = JogSource(FREE), replay()
+    session = Session(recorded)
+    session.arm()
+    session.run(0.8)
+    speed = session.plant.sent[-1][1].velocity[0]
+    assert speed > 0.2
+    session.runtime.select(jog)
+    session.run(0.3, lambda now_s: jog.jog(jogging(1, -0.3), now_s))
+    session.runtime.select(recorded)
+    session.run(2.0)
+    assert session.plant.position == pytest.approx(moved(0, 0.6), abs=5e-3)
+    session.assert_limits()
+    assert [event for event in session.events if "takes over" in event] == ["teleop takes over", "replay takes over"]
+
+
+def test_the_source_that_lost_the_lease_is_not_heard():
+    jog, other = JogSource(FREE), JogSource(FREE)
+    other.name = "other"
+    session = Session(jog)
+    session.arm()
+    session.runtime.select(other)
+
+    def both(now_s: float) -> None:
+        jog.jog(jogging(0, 1.0), now_s)
+        other.jog(np.zeros(8), now_s)
+
+    session.run(0.5, both)
+    commands = np.array([motion.position[0] for _, motion in session.plant.sent])
+    assert np.ptp(commands) == 0.0
+
+
+def test_jog_turns_round_at_once_and_stops_when_it_is_quiet():
+    jog = JogSource(FREE)
+    session = Session(jog)
+    session.arm()
+    session.run(0.6, lambda now_s: jog.jog(jogging(0, 1.0), now_s))
+    assert session.plant.sent[-1][1].velocity[0] == pytest.approx(1.0)
+    session.run(0.2, lambda now_s: jog.jog(jogging(0, -1.0), now_s))
+    assert -0.5 * 2.175 <= session.plant.sent[-1][1].velocity[0] <= -1.0  # still catching up, at the cap
+    session.run(0.25)
+    assert session.plant.sent[-1][1].velocity[0] == 0.0, "0.2 s of silence"
+    session.run(0.2)
+    assert session.runtime.state in (State.SOFT_STOP, State.STANDBY), "0.3 s of silence: the lease is over"
+    session.assert_limits()
+
+
+def test_starvation_is_a_fault():
+    source = PolicySource(timing_of(FREE))
+    session = Session(source)
+    session.arm()
+    source.offer(Chunk(0, session.plant.time_s, 0.05, np.linspace(ARM7.home, moved(0, 0.1), 8)), session.plant.time_s)
+    session.run(2.5, source.heartbeat)
+    assert session.runtime.state is State.FAULT and session.runtime.cause == "no actions of policy for 1.0 s"
+    session.assert_limits()
+
+
+def test_a_silent_policy_is_released():
+    source = PolicySource(timing_of(FREE))
+    session = Session(source)
+    session.arm()
+    session.run(1.0)
+    assert session.runtime.state is State.STANDBY
+    assert any("policy is silent" in event for event in session.events)
+
+
+@pytest.mark.parametrize("positions", [np.zeros((5, 7)), np.zeros((1, 8)), np.full((5, 8), np.nan)])
+def test_a_bad_trajectory_is_refused(positions: np.ndarray):
+    with pytest.raises(ValueError, match="trajectory"):
+        ReplaySource(positions, 0.05, FREE)
+
+
+def test_two_runs_are_bit_equal():
+    paths = []
+    for _ in range(2):
+        session = Session(replay())
+        session.arm()
+        session.run(1.0)
+        paths.append(np.array([motion.position for _, motion in session.plant.sent]))
+    assert np.array_equal(*paths)
+
+
+def test_limits_hold_whatever_the_source_says():
+    class Mad(JogSource):
+        """Asks for anything, in any tick."""
+
+        name = "mad"
+
+        def __init__(self) -> None:
+            super().__init__(FREE)
+            self.random = np.random.default_rng(7)
+
+        def setpoint(self, now_s: float):
+            wild = self.random.choice([np.nan, np.inf, -1e9, 1e9, 0.0, 1.0], 8)
+            calm = self._target + self.random.normal(0, 0.1, 8)
+            found = super().setpoint(now_s)
+            return replace(found, position=wild if self.random.random() < 0.1 else calm, velocity=self.random.normal(0, 2, 8))
+
+        def heard_s(self, now_s: float) -> float:
+            return now_s
+
+    mad = Mad()
+    session = Session(mad)
+    session.runtime.filter.slow(1.0)
+    session.arm()
+    for _ in range(12):  # a wish that is not finite releases the source; an operator arms it again
+        session.run(0.5)
+        session.runtime.arm()
+    assert session.runtime.filter.counts["not_finite"] > 3
+    session.assert_limits()
