@@ -92,9 +92,9 @@ def _episodes(config: BankConfig, env: VecEnv, kept: Counter[str]) -> Iterator[t
     limit = ATTEMPTS * config.episodes
     for number, task in enumerate(config.sim.tasks):
         rng = np.random.default_rng([config.seed, number])
-        seeds = iter(rng.choice(SEED_RANGES["train"], limit, replace=False).tolist())
+        seeds = rng.choice(SEED_RANGES["train"], limit, replace=False).tolist()
         while kept[task] < config.episodes:
-            batch = [seed for seed, _ in zip(seeds, range(env.num_envs), strict=False)]
+            batch, seeds = seeds[: env.num_envs], seeds[env.num_envs :]
             if not batch:
                 raise SimulationError(
                     f"the expert of task '{task}' solved {kept[task]} of {limit} episodes, {config.episodes} are wanted;"

@@ -121,3 +121,14 @@ def test_resets_are_refused_where_nothing_is_trained_on_policy(bank: Path, tmp_p
             collect_bank(BankConfig(out=tmp_path / "b", sim=SimConfig(tasks=("door-open",))), env)
     finally:
         env.close()
+
+
+def test_an_expert_that_hardly_ever_succeeds_is_given_up(tmp_path: Path) -> None:
+    config = BankConfig(out=tmp_path / "b", sim=SIM.model_copy(update={"horizon": 4, "tasks": ("lift",)}), episodes=1)
+    env = make_env(config.sim)
+    try:
+        with pytest.raises(SimulationError, match="the expert of task 'lift' solved 0 of 4 episodes, 1 are wanted; lower noise_std"):
+            collect_bank(config, env)
+    finally:
+        env.close()
+    assert not config.out.exists()
