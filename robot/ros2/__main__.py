@@ -73,7 +73,7 @@ def _activate(bridge: Bridge, stop: threading.Event) -> bool:
     if bridge.trigger_configure() is not TransitionCallbackReturn.SUCCESS:
         return False
     until = time.monotonic() + FIRST_SAMPLE_S
-    while not bridge.heard and time.monotonic() < until and not stop.is_set():
+    while not bridge.ready and time.monotonic() < until and not stop.is_set():
         time.sleep(0.05)
     return bridge.trigger_activate() is TransitionCallbackReturn.SUCCESS
 

@@ -48,13 +48,14 @@ class Bridge(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         del state
-        self.halt()
+        if self.deployment is not None:
+            self.deployment.rest()
         return TransitionCallbackReturn.SUCCESS
 
     @property
-    def heard(self) -> bool:
-        """Whether every joint's state has come in."""
-        return self.deployment is not None and self.deployment.heard
+    def ready(self) -> bool:
+        """Whether activating can succeed: every joint's state has come in."""
+        return self.deployment is not None and self.deployment.ready
 
     def halt(self) -> None:
         """Stop softly and end the control thread. Safe to call twice."""

@@ -39,7 +39,7 @@ GRAPH_S = 10.0
 POLL_S = 0.05
 GRAPH_HZ, STATUS_HZ, DIAGNOSTICS_HZ = 10.0, 5.0, 1.0
 TO_STANDSTILL_S = 5.0
-"""How long deactivating waits for a moving robot to stop softly."""
+"""How long ending waits for a moving robot to stop softly."""
 HOMING_SPEED = 0.25
 """Share of the velocity limits at which the robot goes home."""
 
@@ -80,6 +80,7 @@ class Deployment:
         self._reports = Reports(node, profile.names)
         self._operators = OperatorInputs(node, profile, self._chunk, lambda: self._policy.heartbeat(self._clock.now_s()))
         self._thread: ControlThread | None = None
+        self._ticked = self._sending = self._resting = self._closed = False
         services = {"arm": self._arm, "disarm": self._disarm, "reset_fault": self._reset_fault, "home": self._home}
         for name, callback in services.items():
             node.create_service(Trigger, f"~/{name}", callback)
@@ -88,9 +89,9 @@ class Deployment:
             node.create_timer(1 / rate_hz, callback, clock=steady)
 
     @property
-    def heard(self) -> bool:
-        """Whether every joint's state has come in."""
-        return self._robot.latest is not None
+    def ready(self) -> bool:
+        """Whether the control loop runs and knows every joint's state."""
+        return self._ticked
 
     def problems(self) -> tuple[str, ...]:
         """What the graph lacks after some time to discover it."""
@@ -101,35 +102,27 @@ class Deployment:
 
     def stand(self) -> str:
         """Hold where the robot is. Returns why not, empty if it does."""
-        if not self.heard:
+        if not self._ticked:
             return f"no joint state yet of {', '.join(self._robot.missing)}"
-        if self._thread is None:
-            self._thread = ControlThread(self._clock, self._profile.period_s, self._tick, self.failed)
-            self._thread.start()
-        until = time.monotonic() + TO_STANDSTILL_S
-        while True:  # the runtime knows the robot after its first tick
-            with self._lock:
-                refusal = self._runtime.activate()
-            if not refusal or self._runtime.state in LATCHED or time.monotonic() > until:
-                return refusal
-            time.sleep(POLL_S)
+        with self._lock:
+            self._resting = False
+            return self._runtime.activate()
 
     def rest(self) -> None:
-        """Stop softly and go to INACTIVE; a latched state stays."""
-        until = time.monotonic() + TO_STANDSTILL_S
-        while self._thread is not None and time.monotonic() < until:
-            with self._lock:
-                self._runtime.deactivate()
-                if self._runtime.state in (State.INACTIVE, State.UNCONFIGURED, *LATCHED):
-                    return
-            time.sleep(POLL_S)
+        """Stop softly, then send nothing; a latched state stays. Returns at once: the control thread goes on until then."""
+        with self._lock:
+            self._resting = True
 
     def halt(self) -> None:
-        """Stop softly and end the control thread. Safe to call twice."""
+        """Stop softly and end the control thread. Not to be called by callbacks, whose thread the stop needs. Twice is safe."""
         self.rest()
-        if self._thread is not None:
-            self._thread.stop()
-            self._thread = None
+        thread, self._closed = self._thread, True
+        if thread is None:
+            return
+        until = time.monotonic() + TO_STANDSTILL_S
+        while self._sending and time.monotonic() < until:
+            time.sleep(POLL_S)
+        thread.stop()
 
     # control thread
 
@@ -140,9 +133,12 @@ class Deployment:
         with self._lock:
             tick = self._runtime.tick(now_s, dt_s, measured, self._operators.now(), len(self._conflicts))
             self._come_home(now_s)
+            if self._resting:
+                self._runtime.deactivate()
         if tick.command is not None:
             self._robot.send(tick.command.position, tick.command.velocity)
             self._reports.command_sent(tick.command.position, tick.command.velocity)
+        self._ticked, self._sending = True, tick.command is not None
         self._report(tick)
         return tick.command is not None or not self._settings.lockstep
 
@@ -242,7 +238,11 @@ class Deployment:
         return Situation(self._conflicts, self._robot.problems(), state_hz, silence_s)
 
     def _look(self) -> None:
+        """Look who else commands, and begin to tick when every joint has been heard."""
         self._conflicts = self._robot.conflicts()
+        if self._thread is None and not self._closed and self._robot.latest is not None:
+            self._thread = ControlThread(self._clock, self._profile.period_s, self._tick, self.failed)
+            self._thread.start()
 
     def _values(self) -> dict[str, str | int | float | bool]:
         broken, problem = self._robot.broken_messages
