@@ -12,7 +12,7 @@ Blend = Literal["replace", "crossfade", "ensemble", "rtc"]
 a policy that was told what is already committed (real-time chunking)."""
 Phase = Literal["waiting", "play", "extrapolate", "decelerate", "hold", "starved"]
 """No chunk yet · following · past the last step · braking · at rest · at rest for too long."""
-Refusal = Literal["shape", "not_finite", "duplicate", "older", "expired", "future"]
+Refusal = Literal["shape", "not_finite", "duplicate", "older", "expired", "future", "far"]
 
 
 @dataclass(frozen=True)

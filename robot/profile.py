@@ -196,8 +196,10 @@ class Safety(Part):
     """Bit-equal measurements for longer than this under fresh stamps are a fault."""
     starvation_s: Positive
     """How long a hold without actions lasts before it is a fault."""
-    ramp_s: Positive
-    """Duration of the blend from the measured pose to the first action."""
+    intervention_limit_s: Positive
+    """A source that is held back by leash, workspace or collisions for longer than this without a break is a fault."""
+    ramp_s: Annotated[float, Field(strict=True, ge=0)]
+    """Duration of the way from where the robot stands to the first action; 0 in lockstep with a simulator."""
     stop_mode: StopMode
     speed_cap: Annotated[float, Field(strict=True, gt=0, le=1)]
     """Default share of the joint velocity limits; an operator may raise it."""
@@ -233,6 +235,20 @@ class RobotProfile(Part):
     def home(self) -> np.ndarray:
         """`(J,)` float64."""
         return np.array([joint.home for joint in self.joints])
+
+    def to_wire(self, position: np.ndarray) -> np.ndarray:
+        """`(J,)` positions in the units that the driver speaks."""
+        scale, offset = self._wires()
+        return scale * position + offset
+
+    def from_wire(self, value: np.ndarray) -> np.ndarray:
+        """`(J,)` positions in the joints' units, of values that the driver gave."""
+        scale, offset = self._wires()
+        return (value - offset) / scale
+
+    def _wires(self) -> tuple[np.ndarray, np.ndarray]:
+        wires = [joint.wire or Wire(unit=joint.unit) for joint in self.joints]
+        return np.array([wire.scale for wire in wires]), np.array([wire.offset for wire in wires])
 
     @property
     def period_s(self) -> float:

@@ -154,11 +154,12 @@ class Runtime:
         Args:
             now_s: time of this tick.
             dt_s: since the last one: a whole number of periods.
-            measured: newest measurement, None before there is one.
+            measured: newest measurement; None if there is none.
             operators: what people say.
             others: publishers on the command topics besides us.
             image_age_s: age of each image that the source depends on.
         """
+        measured = self._measured if measured is None else measured  # a robot that fell silent is stale, not absent
         self._now_s, self._measured, self._operators = now_s, measured, operators
         self._missed += max(round(dt_s / self._profile.period_s) - 1, 0) if np.isfinite(dt_s) else 0
         self._listen(operators)

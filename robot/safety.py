@@ -37,6 +37,8 @@ STILL = 0.1
 """Share of the leash that the command moves before a measurement must have changed."""
 LEASH_FAULT = 1.5
 """Multiples of the leash at which the robot does not follow."""
+HELD_BACK = frozenset({"leash", "workspace", "keep_out", "collision"})
+"""Interventions that a source must not need for long."""
 OVERSPEED = 1.5
 """Multiples of the velocity limit at which a measurement is out of control."""
 
@@ -104,6 +106,7 @@ class SafetyFilter:
         self._image_limit_s = dict.fromkeys(profile.topics.images, profile.ages.image_s) | dict(image_limit_s or {})
         self._watches: dict[str, FreezeWatch] = {}
         self._last: Motion | None = None
+        self._held_back_s = 0.0
         self.lease = Lease(profile.safety.heartbeat_timeout_s)
         self.counts: Counter[str] = Counter()
         """Interventions, refusals and faults by code since the start."""
@@ -160,6 +163,7 @@ class SafetyFilter:
         else:
             command, ahead = self._keep_free(dt_s, command)
             interventions += ahead
+        faults += self._insistence(dt_s, interventions)
         self._last = command
         self.counts.update(found.code for found in (*interventions, *refused, *faults))
         return Verdict(command, tuple(interventions), tuple(refused), tuple(faults))
@@ -205,6 +209,14 @@ class SafetyFilter:
         found += [Intervention("overspeed", self._profile.names[j], float(speed[j])) for j in np.flatnonzero(fast)]
         gap = np.abs(self.last.position - measured.position)
         return found + [self._about("not_following", j, float(gap[j])) for j in np.flatnonzero(gap > LEASH_FAULT * self._leash)]
+
+    def _insistence(self, dt_s: float, interventions: list[Intervention]) -> list[Intervention]:
+        """A source that wants what it cannot have for too long."""
+        held_back = [found for found in interventions if found.code in HELD_BACK]
+        self._held_back_s = self._held_back_s + dt_s if held_back else 0.0
+        if self._held_back_s <= self._profile.safety.intervention_limit_s:
+            return []
+        return [Intervention("interventions", held_back[0].where, self._held_back_s)]
 
     def _watch(self, stream: str) -> FreezeWatch:
         if stream not in self._watches:

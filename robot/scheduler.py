@@ -41,6 +41,8 @@ class Timing:
     ramp_s: float
     still: np.ndarray
     """`(J,)` velocities below which the robot stands [unit/s]."""
+    far: np.ndarray
+    """`(J,)` distances beyond which the first step from a standstill is not accepted [unit]."""
     blend: Blend = "replace"
     crossfade_steps: int = 3
     ensemble_decay: float = 0.01
@@ -50,7 +52,8 @@ def timing_of(profile: RobotProfile, blend: Blend = "replace") -> Timing:
     """The settings of a profile."""
     still = STILL * np.array([joint.velocity for joint in profile.joints])
     safety = profile.safety
-    return Timing(len(profile.joints), profile.ages.chunk_s, safety.starvation_s, safety.ramp_s, still, blend)
+    leash = np.array([joint.leash for joint in profile.joints])
+    return Timing(len(profile.joints), profile.ages.chunk_s, safety.starvation_s, safety.ramp_s, still, leash, blend)
 
 
 class Scheduler:
@@ -83,11 +86,15 @@ class Scheduler:
         self._sent.append((now_s, motion))
 
     def prefix(self, t0_s: float, dt_s: float, steps: int) -> np.ndarray:
-        """`(steps, J)` what is committed at `t0_s + i · dt_s`, for a policy that continues it: what is under way, then the last."""
-        if self._plan is None:
+        """`(steps, J)` what is committed at `t0_s + i · dt_s`, for a policy that continues it. May be called from any thread.
+
+        `accept` compares it with what was sent, once the chunk for this `t0_s` comes.
+        """
+        plan = self._plan
+        if plan is None:
             committed = np.repeat(self._sent[-1][1].position[None], steps, 0)
         else:
-            committed = np.array([self._plan.at(t0_s + i * dt_s).position for i in range(steps)])
+            committed = np.array([plan.at(t0_s + i * dt_s).position for i in range(steps)])
         self._prefixes.append((t0_s, dt_s, committed))
         return committed
 
@@ -97,7 +104,7 @@ class Scheduler:
             raise RuntimeError("nothing was sent yet; report the command that holds the robot with sent() first")
         expected_s, age_s = self.delay.seconds, now_s - chunk.t0_s
         if code := self._refusal(chunk, now_s):
-            return Rejected(chunk.id, code, f"observed {age_s:.3f} s ago, {chunk.positions.shape} positions, step {chunk.dt_s:.3f} s")
+            return Rejected(chunk.id, code, _detail(code, chunk, age_s))
         self.delay.see(age_s)
         self._newest_t0_s = chunk.t0_s
         self._ids.add(chunk.id)
@@ -158,6 +165,8 @@ class Scheduler:
             return "future"
         if late or now_s - chunk.t0_s > self._timing.chunk_age_s:
             return "expired"
+        if self._standing() and np.any(np.abs(chunk.positions[0] - self._sent[-1][1].position) > self._timing.far):
+            return "far"
         return None
 
     def _under_way(self) -> tuple[float, Point]:
@@ -194,7 +203,7 @@ class Scheduler:
 
     def _prefix_error(self, t0_s: float, now_s: float) -> float:
         """How far the prefix that the policy was given for this observation is from what was sent meanwhile."""
-        given = [(dt_s, committed) for asked_s, dt_s, committed in self._prefixes if asked_s == t0_s]
+        given = [(dt_s, committed) for asked_s, dt_s, committed in list(self._prefixes) if asked_s == t0_s]
         if not given:
             return 0.0
         dt_s, committed = given[-1]
@@ -203,3 +212,9 @@ class Scheduler:
         due = [i for i in range(len(committed)) if times[0] <= t0_s + i * dt_s <= min(now_s, times[-1])]
         sent = [[np.interp(t0_s + i * dt_s, times, column) for column in positions.T] for i in due]
         return float(np.max(np.abs(committed[due] - sent))) if due else 0.0
+
+
+def _detail(code: Refusal, chunk: Chunk, age_s: float) -> str:
+    if code == "far":
+        return "its first step is further from where the robot stands than the leash; move the robot there first"
+    return f"observed {age_s:.3f} s ago, positions {chunk.positions.shape}, step {chunk.dt_s:.3f} s"

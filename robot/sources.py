@@ -108,6 +108,8 @@ class ReplaySource:
         self._positions, self._dt_s = positions, dt_s
         self._scheduler = Scheduler(timing_of(profile))
         self._end_s = 0.0
+        self.refusal = ""
+        """Why it does not play; empty if it does."""
 
     @property
     def end_s(self) -> float:
@@ -121,8 +123,11 @@ class ReplaySource:
 
     def setpoint(self, now_s: float) -> Setpoint:
         if self._end_s == 0.0:
-            self._scheduler.accept(Chunk(0, now_s, self._dt_s, self._positions), now_s)
-            self._end_s = self._scheduler.end_s
+            found = self._scheduler.accept(Chunk(0, now_s, self._dt_s, self._positions), now_s)
+            if isinstance(found, Rejected):
+                self.refusal = f"{found.code}: {found.detail}"
+                return Setpoint("waiting", None, np.zeros_like(self._positions[-1]))
+            self._end_s, self.refusal = self._scheduler.end_s, ""
         if now_s >= self._end_s:
             return Setpoint("play", self._positions[-1], np.zeros_like(self._positions[-1]))
         return replace(self._scheduler.sample(now_s), age_s=0.0)

@@ -173,8 +173,10 @@ class Deployment:
             self._reports.safety_event("chunk_delay", text, {"age_s": found.age_s, "expected_s": found.expected_delay_s})
 
     def failed(self, error: BaseException) -> None:
-        """A thread met a programming error, which is a fault. Without the control thread nothing is sent any more, and the
-        robot's own watchdog has to hold it."""
+        """A thread met a programming error, which is a fault.
+
+        Without the control thread nothing is sent any more, and the robot's own watchdog has to hold it.
+        """
         cause = f"{threading.current_thread().name} failed: {type(error).__name__}: {error}"
         with self._lock:
             self._runtime.fault(cause)

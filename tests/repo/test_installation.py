@@ -41,7 +41,7 @@ def test_the_simulation_backends_do_not_shadow_their_libraries():
 
 
 @pytest.mark.parametrize(
-    "module", ["policies.interface", "policies.deployed", "robot.serve.client", "sim.vec_env", "vla_rl.config", "vla_rl.cli"]
+    "module", ["policies.interface", "policies.deployed", "robot.loop", "robot.serve.client", "sim.vec_env", "vla_rl.config", "vla_rl.cli"]
 )
 def test_light_modules_import_nothing_heavy(module: str, tmp_path: Path):
     loaded = _python(f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])", cwd=tmp_path)

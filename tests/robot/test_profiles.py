@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from robot.kinematics import CapsuleModel, Chain
-from robot.profile import ProfileError, RobotProfile, load_profile
+from robot.profile import ProfileError, RobotProfile, Wire, load_profile
 from tests.repo.imports import ROOT
 
 PROFILES = sorted((ROOT / "configs" / "robots").glob("*.yaml"))
@@ -78,6 +78,18 @@ def test_arm7_is_the_simulated_arm():
         assert joint.position == tuple(model.joint(joint.name).range)
         assert joint.velocity >= speed
         assert joint.effort == effort
+
+
+def test_wire_units_by_hand():
+    so101 = load_profile(ROOT / "configs" / "robots" / "so101.yaml")
+    assert [joint.wire and joint.wire.unit for joint in so101.joints] == ["deg"] * 5 + ["percent"]
+    position = np.array([np.pi / 2, -np.pi / 6, 0.0, 1.0, -1.0, 0.25])
+    assert so101.to_wire(position) == pytest.approx([90, -30, 0, 57.2958, -57.2958, 25])
+    assert so101.from_wire(so101.to_wire(position)) == pytest.approx(position)
+    arm7 = load_profile(ARM7)
+    assert np.array_equal(arm7.to_wire(arm7.home), arm7.home)
+    shifted = arm7.model_copy(update={"joints": (arm7.joints[0].model_copy(update={"wire": Wire(unit="deg", scale=-2.0, offset=10.0)}),)})
+    assert shifted.to_wire(np.array([3.0])) == pytest.approx([4.0]) and shifted.from_wire(np.array([4.0])) == pytest.approx([3.0])
 
 
 def _raw() -> dict[str, Any]:

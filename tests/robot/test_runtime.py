@@ -180,6 +180,14 @@ def test_a_robot_without_a_measurement_is_not_activated():
     assert runtime.activate() == "there is no fresh measurement of every joint"
 
 
+def test_a_driver_that_gives_nothing_any_more_is_a_fault():
+    session = Session(JogSource(FREE))
+    session.arm()
+    session.plant.read = lambda: None
+    session.run(0.1)
+    assert session.runtime.state is State.FAULT and session.runtime.cause.startswith("state_age")
+
+
 def test_damping_is_asked_for_where_the_robot_stops_by_it():
     g1 = load_profile(ROOT / "configs" / "robots" / "g1.yaml")
     jog = JogSource(g1)

@@ -16,7 +16,7 @@ from robot.splines import Point, quintic, through
 from tests.repo.imports import ROOT
 
 DT_S, TICK_S, H = 0.05, 0.01, 16
-TIMING = Timing(joints=1, chunk_age_s=1.0, starvation_s=1.0, ramp_s=0.0, still=np.array([1e-3]))
+TIMING = Timing(joints=1, chunk_age_s=1.0, starvation_s=1.0, ramp_s=0.0, still=np.array([1e-3]), far=np.array([2.0]))
 
 
 def _path(time_s: np.ndarray) -> np.ndarray:
@@ -110,6 +110,7 @@ def test_chunks_out_of_order_twice_and_from_the_past():
         ({"t0_s": np.nan}, "not_finite"),
         ({"t0_s": -1.5}, "expired"),
         ({"t0_s": 0.3}, "future"),
+        ({"positions": np.linspace(2.1, 0.0, H)[:, None]}, "far"),
     ],
 )
 def test_bad_chunks_are_rejected_and_change_nothing(change, code):
@@ -290,4 +291,4 @@ def test_times_must_grow():
 def test_timing_of_a_profile():
     timing = timing_of(load_profile(ROOT / "configs" / "robots" / "arm7.yaml"), "crossfade")
     assert (timing.joints, timing.chunk_age_s, timing.ramp_s, timing.blend) == (8, 1.0, 1.0, "crossfade")
-    assert timing.still[0] == pytest.approx(2.175e-3)
+    assert timing.still[0] == pytest.approx(2.175e-3) and timing.far[0] == 0.5

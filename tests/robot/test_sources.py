@@ -7,6 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from policies.action_map import ActionTerm
+from policies.interface import ActionSpec
+from robot.actions import JointActions
 from robot.chunks import Border, Chunk
 from robot.scheduler import timing_of
 from robot.sources import JogSource, PolicySource, ReplaySource
@@ -166,3 +169,50 @@ def test_limits_hold_whatever_the_source_says():
         session.runtime.arm()
     assert session.runtime.filter.counts["not_finite"] > 3
     session.assert_limits()
+
+
+def test_a_recording_that_starts_far_away_is_not_played():
+    far = ReplaySource(np.linspace(moved(0, 0.7), moved(0, 0.9), 5), 0.05, FREE)
+    session = Session(far)
+    session.arm()
+    session.run(0.5)
+    assert far.refusal.startswith("far: its first step is further from where the robot stands than the leash")
+    assert np.ptp([motion.position for _, motion in session.plant.sent], axis=0).max() == 0.0
+
+
+def test_in_lockstep_a_policy_passes_bit_by_bit():
+    """At the policy's own rate, without ramp, joint_delta actions as wild as they may be are sent as they are."""
+    rates = FREE.rates.model_copy(update={"command_hz": 20.0})
+    profile = FREE.model_copy(update={"rates": rates, "safety": FREE.safety.model_copy(update={"ramp_s": 0.0})})
+    names = (*ARM7.names[:7], "gripper")
+    terms = [
+        ActionTerm(
+            name=name, space="joint", target=name, kind="delta", unit="rad", scale=0.1, low=joint.position[0], high=joint.position[1]
+        )
+        for name, joint in zip(names[:7], ARM7.joints, strict=False)
+    ]
+    terms.append(ActionTerm(name="gripper", space="gripper", target="gripper", kind="absolute", unit="1", scale=0.5, offset=0.5))
+    actions = JointActions(terms, ActionSpec(names=names, representation="delta", low=(-1.0,) * 8, high=(1.0,) * 8), profile)
+    source = PolicySource(timing_of(profile))
+    session = Session(source, profile, sag=np.zeros(8))
+    session.runtime.filter.slow(1.0)
+    session.arm()
+    rng, wanted, last = np.random.default_rng(0), list[np.ndarray](), session.plant.sent[-1][1].position
+    begin = len(session.plant.sent)
+
+    def policy(now_s: float) -> None:
+        nonlocal last
+        if len(wanted) % 4 == 0:  # chunks of eight, four are executed
+            home = np.clip((ARM7.home[:7] - last[:7]) / 0.5, -1, 1)
+            chunk = np.clip(home + rng.choice([-1.0, 0.3, 1.0], (8, 7)), -1, 1)
+            positions = actions.to_joints(np.hstack([chunk, rng.choice([-1.0, 1.0], (8, 1))]).astype(np.float32), last)
+            source.offer(Chunk(len(wanted), now_s + profile.period_s, 0.05, positions), now_s + profile.period_s)
+            policy.positions = positions
+        last = policy.positions[len(wanted) % 4]
+        wanted.append(last)
+
+    session.run(20.0, policy)
+    assert len(wanted) == 400
+    sent = np.array([motion.position for _, motion in session.plant.sent[begin:]])
+    assert np.array_equal(sent, np.array(wanted))
+    assert not session.runtime.filter.counts

@@ -174,8 +174,8 @@ def solved(robot: str, control: Literal["ee_delta", "joint_delta"], tasks: Seque
 
 @pytest.mark.parametrize("control", ["ee_delta", "joint_delta"])
 def test_experts_solve_test_seeds(control: Literal["ee_delta", "joint_delta"]) -> None:
-    """At least 95 % of 20 starts from the test range, in every task."""
-    rates = solved("arm7", control, ALL, 20)
+    """Every one of 10 starts from the test range, in every task; the slow test below counts a hundred."""
+    rates = solved("arm7", control, ALL, 10)
     assert min(rates.values()) >= 0.95, rates
 
 
