@@ -42,7 +42,7 @@ class BankResets(_Settings):
     """Diverse states of a bank, which removes the exploration problem (OmniReset, arXiv 2603.15789)."""
 
     name: Literal["bank"] = "bank"
-    path: Path
+    path: Path = Path("bank")
     """Folder made by `vla-rl collect --bank`."""
     fraction: Fraction = 0.75
     """Share of the initial states that come from it; OmniReset's own start is one of four banks alike."""
@@ -52,7 +52,7 @@ class PrefixResets(_Settings):
     """States along demonstrations, the further back the longer training runs (in the spirit of POPE, arXiv 2601.18779)."""
 
     name: Literal["prefix"] = "prefix"
-    path: Path
+    path: Path = Path("bank")
     """Folder made by `vla-rl collect --bank`."""
     fraction: Fraction = 0.5
     """Share of the initial states that come from it."""
