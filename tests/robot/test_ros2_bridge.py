@@ -196,10 +196,13 @@ def test_estop_latches_and_freezes(cell: Cell) -> None:
 def test_a_second_commander_faults(cell: Cell) -> None:
     cell.arm()
     other = cell.graph.node.create_publisher(Float64MultiArray, "/arm7/gripper_controller/commands", 1)
-    cell.until_state("fault")
-    assert "gripper_controller/commands is also commanded by /test" in cell.status["cause"]
-    assert "conflict" in cell.call("reset_fault").message
-    cell.graph.node.destroy_publisher(other)
+    try:
+        cell.until_state("fault")
+        assert "conflict of command topics" in cell.status["cause"]
+        assert cell.status["conflicts"] == "/arm7/gripper_controller/commands is also commanded by /test"
+        assert "conflict" in cell.call("reset_fault").message
+    finally:
+        cell.graph.node.destroy_publisher(other)
     cell.graph.until(lambda: cell.call("reset_fault").success, "the reset is granted")
 
 
