@@ -161,7 +161,7 @@ def stop(limits: Limits, last: Motion, dt_s: float) -> Motion:
     return _held(limits, last, dt_s) or _advance(last, dt_s, brake(limits, last, dt_s))
 
 
-def brake(limits: Limits, last: Motion, dt_s: float) -> np.ndarray:
+def brake(limits: Limits, last: Motion, dt_s: float | np.ndarray) -> np.ndarray:
     """`(J,)` accelerations of the step that stops soonest (see above)."""
     h, J = dt_s, limits.jerk
     speed = np.abs(last.velocity)
@@ -179,6 +179,18 @@ def soften(limits: Limits, last: Motion, dt_s: float, command: Motion, share: fl
 def stopping_point(limits: Limits, motion: Motion) -> np.ndarray:
     """`(J,)` where joints stand after braking: a bound on the far side of where they do."""
     return _stop(limits, motion, np.zeros_like(motion.velocity))
+
+
+def braking_path(limits: Limits, motion: Motion, samples: int) -> np.ndarray:
+    """`(samples + 2, …, J)` positions from a motion `(…, J)` to its standstill: itself, on the way, and the stopping point."""
+    A, J, speed = limits.acceleration, limits.jerk, np.abs(motion.velocity)
+    duration = speed / A + 2 * np.minimum(A, np.sqrt(J * speed)) / J + np.abs(motion.acceleration) / J
+    h = np.maximum(duration.max(-1, keepdims=True) / samples, limits.dt_min_s)
+    path, on_the_way = [motion.position], motion
+    for _ in range(samples):
+        on_the_way = _advance(on_the_way, h, brake(limits, on_the_way, h))
+        path.append(on_the_way.position)
+    return np.array([*path, stopping_point(limits, motion)])
 
 
 def reach(limits: Limits, velocity: np.ndarray, acceleration: np.ndarray) -> np.ndarray:
@@ -249,14 +261,15 @@ def _root(function: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: n
     return np.where(fits, high, below)
 
 
-def _advance(last: Motion, h: float, acceleration: np.ndarray) -> Motion:
+def _advance(last: Motion, h: float | np.ndarray, acceleration: np.ndarray) -> Motion:
     velocity = last.velocity + h * acceleration
     return Motion(last.position + h * velocity, velocity, acceleration)
 
 
 def _stop(limits: Limits, motion: Motion, drift: np.ndarray) -> np.ndarray:
     """Where braking to the velocity `drift` ends, in the frame that moves with it."""
-    up, down = reach(limits, _SIDES * (motion.velocity - drift), _SIDES * motion.acceleration)
+    relative = motion.velocity - drift
+    up, down = reach(limits, np.stack([relative, -relative]), np.stack([motion.acceleration, -motion.acceleration]))
     return motion.position + up - down
 
 

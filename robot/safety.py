@@ -7,8 +7,8 @@ Every command passes it, in this order:
 
 What is refused makes the robot brake; what is too much is made less; what says that the robot is not under control is a fault.
 Commands keep the profile's limits for any input (`robot.limiter`). Poses are checked ahead: the next command and the path on
-which the robot would brake from it must stay free, at a few samples of that path, so that braking is always a way out. Not a
-safety function in the sense of ISO 13849 or ISO 10218; the hardware's own chain is.
+which the robot would brake from it must stay free, at a few samples of that path and with a slack for what lies between them,
+so that braking is a way out. Not a safety function in the sense of ISO 13849 or ISO 10218; the hardware's own chain is.
 
 J joints, float64, units of the profile. Times are monotonic seconds of one clock.
 """
@@ -23,14 +23,16 @@ import numpy as np
 
 from robot.freeze import FreezeWatch
 from robot.leases import Lease
-from robot.limiter import Motion, limit, limits_of, soften, stop, stopping_point
+from robot.limiter import Motion, braking_path, limit, limits_of, soften, stop
 from robot.obstacles import Obstacles
 from robot.profile import RobotProfile
 
 SHARES = np.array([0.9, 0.75, 0.5, 0.25, 0.1, 0.0])
 """Tried in turn between the limited command (1) and braking (0) where poses ahead are not free."""
-PATH = np.array([0.0, 0.33, 0.67, 1.0])
-"""Samples between the next command and where braking from it ends."""
+SAMPLES = 4
+"""Poses between the next command and where braking from it ends."""
+SLACK_M = 0.005
+"""What poses ahead keep of their margins, for what lies between samples."""
 ROUNDING_M = 1e-9
 """How much nearer than before a pose may come."""
 STILL = 0.1
@@ -242,7 +244,7 @@ class SafetyFilter:
         if self._obstacles is None:
             return command, []
         before, margins = self._ahead([self.last, command])
-        needed = np.minimum(before, 0.0) - ROUNDING_M
+        needed = np.minimum(before, SLACK_M) - ROUNDING_M
         if np.all(margins >= needed):
             return command, []
         worst = int(np.argmin(margins - needed))
@@ -255,11 +257,10 @@ class SafetyFilter:
     def _ahead(self, commands: list[Motion]) -> np.ndarray:
         """`(len(commands), M)` smallest margins on the way on which braking from each command leads."""
         assert self._obstacles is not None
-        start = np.array([command.position for command in commands])
-        end = np.array([stopping_point(self._limits, command) for command in commands])
-        samples = start[:, None] + PATH[:, None] * (end - start)[:, None]
-        margins = self._obstacles.margins(samples.reshape(-1, start.shape[1]))
-        return margins.reshape(len(commands), len(PATH), -1).min(1)
+        stacked = Motion(*(np.array([getattr(command, part) for command in commands]) for part in ("position", "velocity", "acceleration")))
+        path = braking_path(self._limits, stacked, SAMPLES)
+        margins = self._obstacles.margins(path.reshape(-1, path.shape[-1]))
+        return margins.reshape(*path.shape[:2], -1).min(0)
 
     def _about(self, code: str, joint: int, magnitude: float) -> Intervention:
         return Intervention(code, self._profile.names[joint], abs(magnitude))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from robot.limiter import Limits, Motion, brake, limit, limits_of, reach, soften, stopping_point
+from robot.limiter import Limits, Motion, brake, braking_path, limit, limits_of, reach, soften, stopping_point
 from robot.profile import load_profile
 from tests.repo.imports import ROOT
 
@@ -212,6 +212,22 @@ def test_softened_commands_and_stopping_points_stay_allowed():
         assert stopping_point(limits, after)[0] <= 3.0
     assert soften(limits, motion, h, command, 1.0).position == pytest.approx(command.position)
     assert soften(limits, motion, h, command, 0.0).acceleration == pytest.approx(brake(limits, motion, h))
+
+
+def test_the_braking_path_is_where_braking_leads():
+    limits = _limits()
+    moving = Motion(np.array([[0.0], [1.0]]), np.array([[2.0], [-1.0]]), np.zeros((2, 1)))
+    path = braking_path(limits, moving, 4)
+    assert path.shape == (6, 2, 1)
+    assert np.array_equal(path[0], moving.position) and np.array_equal(path[-1], stopping_point(limits, moving))
+    assert path[-1, :, 0] == pytest.approx([0.25, 1 - 0.1 / 2 - 0.05 / 2])  # v²/2A + vA/2J
+    assert np.all(np.diff(path[:, 0, 0]) >= 0) and np.all(np.diff(path[:, 1, 0]) <= 0)
+    motion = Motion(*(value[0] for value in (moving.position, moving.velocity, moving.acceleration)))
+    for _ in range(500):
+        chosen = brake(limits, motion, 0.001)
+        velocity = motion.velocity + 0.001 * chosen
+        motion = Motion(motion.position + 0.001 * velocity, velocity, chosen)
+    assert motion.position[0] == pytest.approx(path[-1, 0, 0], abs=2e-3) and motion.position[0] <= path[-1, 0, 0]
 
 
 def test_bad_starts_and_speeds_are_refused():

@@ -269,7 +269,7 @@ def test_no_stream_of_wishes_leaves_the_workspace_or_touches_itself():
             assert np.all(np.abs(command.acceleration - before.acceleration) <= limits.jerk * DT_S * (1 + 1e-9))
             worst, before = min(worst, obstacles.margins(command.position[None]).min()), command
             seen |= {found.code for found in verdict.interventions}
-    assert worst > -0.005, "samples of the braking path are not enough"
+    assert worst >= 0, "samples of the braking path are not enough"
     assert "workspace" in seen
 
 
@@ -289,7 +289,7 @@ def test_the_arm_stops_before_it_touches_itself(wanted: list[float]):
         verdict = bench.tick(bench.wish(np.array(wanted)))
         worst = min(worst, obstacles.margins(bench.position[None]).min())
         seen |= {found.code for found in verdict.interventions}
-    assert "collision" in seen and worst > -0.002
+    assert "collision" in seen and worst >= 0
     assert np.abs(verdict.command.velocity).max() < 0.01
 
 
