@@ -72,6 +72,11 @@ def offset(state: SceneState, goal: Goal) -> torch.Tensor:
     return hole_pos(state, goal) - state.body_pos[:, PEG]
 
 
+def end_pos(state: SceneState) -> torch.Tensor:
+    """Of the peg's shaft, `(B, 3)`."""
+    return state.body_pos[:, PEG] - HEAD * rotation_matrix(state.body_quat[:, PEG])[:, :, 2]
+
+
 def upright(state: SceneState) -> torch.Tensor:
     """Cosine of the peg's tilt, `(B,)`."""
     return rotation_matrix(state.body_quat[:, PEG])[:, 2, 2]
@@ -84,10 +89,11 @@ def inserted(state: SceneState, goal: Goal) -> torch.Tensor:
 
 
 def expert(state: SceneState, goal: Goal) -> Waypoint:
-    """Grasp the head, take the shaft over the hole, lower it and let go."""
+    """Grasp the head, take the shaft's end over the hole, lower it, set the peg upright in the hole and let go."""
     tool, error = state.tcp_pos, offset(state, goal)
-    inside = (error[:, :2].abs().amax(1) < HOLE) & (error[:, 2] > PLATE - RIM)
-    aside = torch.where(inside[:, None], error[:, :2].clamp(-0.8 * PRECISION, 0.8 * PRECISION), error[:, :2])
+    aim = (hole_pos(state, goal) - end_pos(state))[:, :2]
+    inside = (aim.abs().amax(1) < HOLE) & (error[:, 2] > PLATE - RIM)
+    aside = torch.where(inside[:, None], error[:, :2].clamp(-0.8 * PRECISION, 0.8 * PRECISION), aim)
     below = (error[:, 2:] + 0.003).clamp_min(-LOWER)
     held = {"target": torch.full_like(goal["target"], PEG)}
     away = torch.cat([tool[:, :2], tool[:, 2:] + 0.05], 1)
