@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ def simulate(profile: Annotated[Path, tyro.conf.Positional], config: Annotated[S
         profile: the robot's profile, such as configs/robots/arm7.yaml.
         config: settings.
     """
+    from sim.workers.process import software_gl
+
+    os.environ.setdefault("MUJOCO_GL", software_gl())  # before MuJoCo is imported in this process
     from robot.profile import load_profile
     from sim.ros2.run import run
     from sim.ros2.wiring import wire
