@@ -39,8 +39,7 @@ class Histogram(BaseModel):
             raise ValueError(f"edges must rise, got {list(self.edges)}")
         if min(self.counts) < 0 or sum(self.counts) == 0:
             raise ValueError(f"counts must not be negative and not all 0, got {list(self.counts)}")
-        filled = np.flatnonzero(self.counts)
-        low, high = self.edges[filled[0]], self.edges[filled[-1] + 1]
+        low, high = self.range_s
         if low < 0 or high > MAX_DELAY_S:
             raise ValueError(
                 f"latencies reach from {low:g} to {high:g} s, allowed are 0 to {MAX_DELAY_S:g} s, which is what environments remember;"
@@ -59,6 +58,12 @@ class Histogram(BaseModel):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise SimulationError(f"{path} is no latency histogram: {f'{where}: ' if where else ''}{first['msg']}") from error
+
+    @property
+    def range_s(self) -> tuple[float, float]:
+        """Shortest and longest latency that was measured [s]."""
+        filled = np.flatnonzero(self.counts)
+        return self.edges[filled[0]], self.edges[filled[-1] + 1]
 
     def draw(self, rng: np.random.Generator) -> float:
         """A latency [s]: a bin by its count, then any number in it."""

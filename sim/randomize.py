@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -96,6 +96,11 @@ class TimingTerms(_Terms):
             if getattr(self, f"{stream}_delay_file") is not None and getattr(self, f"{stream}_delay_s") != NONE:
                 raise ValueError(f"{stream}_delay_s and {stream}_delay_file exclude each other: keep one of them")
         return self
+
+    def delay_range_s(self, stream: Literal["action", "image", "state"]) -> Range:
+        """Shortest and longest delay of a stream [s]. Raises `SimulationError` for a histogram file that is missing or wrong."""
+        path: Path | None = getattr(self, f"{stream}_delay_file")
+        return Histogram.read(path).range_s if path is not None else getattr(self, f"{stream}_delay_s")
 
 
 class CameraTerms(_Terms):

@@ -110,8 +110,12 @@ def _term(policy: Policy, entry: Entry, config: SimConfig) -> ObservationTerm:
 
 
 def seen_delays(config: SimConfig) -> tuple[float, float]:
-    """Shortest and longest delay from observation to action in training [s]: simulators act on what they show at once."""
-    return 0.0, 0.0
+    """Shortest and longest delay from observation to action in training [s]: ages of what is shown, and then of commands."""
+    if not config.randomize.enabled:
+        return 0.0, 0.0
+    timing = config.randomize.timing
+    (image_low, image_high), (state_low, state_high), (low, high) = map(timing.delay_range_s, ("image", "state", "action"))
+    return min(image_low, state_low) + low, max(image_high, state_high) + high
 
 
 def _cameras(config: SimConfig) -> dict[str, Camera]:

@@ -18,13 +18,14 @@ from policies.interface import ActionSpec
 from policies.vla import VlaPolicy
 from sim.camera import Camera
 from sim.control import Command, action_spec, follow
+from sim.randomize import Randomize, TimingTerms
 from sim.robots import ARM7
 from sim.state import SceneState
 from sim.tabletop import CAMERAS
 from tests.vla_rl.test_cli import refused
 from vla_rl.cli import main
 from vla_rl.config import Config, SimConfig
-from vla_rl.deployment import _pinhole, _pose, action_map, joint_limits
+from vla_rl.deployment import _pinhole, _pose, action_map, joint_limits, seen_delays
 from vla_rl.presets import dump_yaml
 from vla_rl.train import make_env, make_spec
 
@@ -84,6 +85,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_policy(VlaPolicy(config, spec), folder / "policy")
     dump_yaml(Config(sim=JOINTS, policy=config), folder / "config.yaml")
     return folder
+
+
+def test_a_bundle_states_the_delays_of_training(tmp_path: Path) -> None:
+    measured = tmp_path / "image.json"
+    measured.write_text('{"unit": "s", "edges": [0.0, 0.02, 0.05, 0.1], "counts": [0, 7, 0], "stream": "/front/image"}')
+    timing = TimingTerms(action_delay_s=(0.01, 0.03), image_delay_file=measured, state_delay_s=(0.0, 0.06))
+    randomize = Randomize(timing=timing)
+    assert seen_delays(SimConfig(backend="mujoco")) == (0.0, 0.0)
+    assert seen_delays(SimConfig(backend="mujoco", randomize=randomize)) == pytest.approx((0.01, 0.09))
+    off = randomize.model_copy(update={"enabled": False})
+    assert seen_delays(SimConfig(backend="mujoco", randomize=off)) == (0.0, 0.0)
 
 
 def test_export_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
