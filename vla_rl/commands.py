@@ -183,17 +183,18 @@ def grid(args: list[str]) -> None:
 
 
 def compare(args: list[str]) -> None:
-    """`vla-rl compare RUN_OR_CELL... --out DIR [--student CELL --teacher CELL] [--pair CELL CELL]`."""
+    """`vla-rl compare RUN_OR_CELL... --out DIR [--student CELL --teacher CELL] [--pair CELL CELL] [--reach CELL]`."""
     parser = _parser("compare", "Tables, curves and one HTML report over runs or finished cells.")
     parser.add_argument("paths", type=Path, nargs="+", help="run folders, cell JSON files, or folders of these")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
     parser.add_argument("--student", help="cell where the gap starts")
     parser.add_argument("--teacher", help="cell where the gap ends")
     parser.add_argument("--pair", nargs=2, metavar="CELL", help="two cells to set against each other at every budget")
+    parser.add_argument("--reach", metavar="CELL", help="cell whose last validation success the others' episodes are counted to")
     known = parser.parse_args(args)
     from vla_rl.compare import compare
 
-    compare(known.paths, known.out, known.student, known.teacher, tuple(known.pair) if known.pair else None)
+    compare(known.paths, known.out, known.student, known.teacher, tuple(known.pair) if known.pair else None, known.reach)
 
 
 def demo(args: list[str]) -> None:

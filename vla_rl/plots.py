@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vla_rl.compare import Summary
+from vla_rl.results import Summary
 
 Curve = Sequence[Mapping[str, float]]
 

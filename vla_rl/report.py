@@ -9,9 +9,10 @@ from pathlib import Path
 
 import yaml
 
-from vla_rl.compare import Summary, table_rows, task_interval
+from vla_rl.compare import table_rows
 from vla_rl.metrics import METRICS
 from vla_rl.plots import colour, plot_curves, plot_metric
+from vla_rl.results import Summary, task_interval
 from vla_rl.statistics import Interval
 from vla_rl.tables import Rows, percent, percent_range
 
@@ -64,17 +65,20 @@ pre { overflow-x: auto; font-size: 12.5px; line-height: 1.45; margin: 10px 0 }
 """
 
 
-def render_report(summaries: Sequence[Summary], title: str, paired: Rows | None = None, costs: str = "") -> str:
+def render_report(
+    summaries: Sequence[Summary], title: str, paired: Rows | None = None, reached: Rows | None = None, costs: str = ""
+) -> str:
     """The page as text.
 
     Args:
         summaries: cells in the order to show.
         title: heading of the page.
         paired: table of two cells at equal budgets.
+        reached: table of the episodes that a level takes.
         costs: a sentence about what the table of results leaves out.
     """
     parts = [f"<h1>{escape(title)}</h1>", _intro(summaries), _tiles(summaries), _overview(summaries, costs)]
-    parts += [_curves(summaries), _paired(paired)]
+    parts += [_curves(summaries), _paired(paired), _reached(reached)]
     parts += [_tasks(summaries, rows) for rows in ("tasks", "shuffled", "swapped")]
     parts += [_films(summaries), _sheets(summaries), _provenance(summaries)]
     return (
@@ -122,13 +126,23 @@ def _overview(summaries: Sequence[Summary], costs: str) -> str:
 def _paired(rows: Rows | None) -> str:
     if rows is None:
         return ""
-    header, *body = rows
-    lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body]
     note = (
         "Differences in percentage points, at equal environment episodes, paired by training seed (and, on test seeds, by initial state, "
         "with a 95 % interval)."
     )
-    return f'<h2>{escape(header[2])} against {escape(header[3])}</h2><p class="note">{note}</p>{_table(header, lines)}'
+    return f'<h2>{escape(rows[0][2])} against {escape(rows[0][3])}</h2><p class="note">{note}</p>{_plain_table(rows)}'
+
+
+def _reached(rows: Rows | None) -> str:
+    if rows is None:
+        return ""
+    note = "The first validation that is not below the level; &gt; N: not within N episodes."
+    return f'<h2>Budget of a level</h2><p class="note">{note}</p>{_plain_table(rows)}'
+
+
+def _plain_table(rows: Rows) -> str:
+    header, *body = rows
+    return _table(header, ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body])
 
 
 def _table(header: Sequence[str], body: Sequence[str], kind: str = "") -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from vla_rl.compare import load_results, summarise
 from vla_rl.grid import Plan, Run, load_grid, order
+from vla_rl.results import load_results, summarise
 
 ROOT = Path(__file__).parents[2]
 GRIDS = sorted((ROOT / "configs" / "grids").glob("*.yaml"))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from policies.interface import UserError
-from vla_rl.compare import collection_costs, compare, load_results, paired_rows, summarise, table_rows
+from vla_rl.compare import collection_costs, compare, paired_rows, reach_rows, table_rows, task_rows
 from vla_rl.evaluate import Evaluation, TaskResult
+from vla_rl.results import load_results, summarise
 from vla_rl.statistics import wilson
 from vla_rl.tables import markdown_table
 
@@ -171,6 +172,30 @@ def test_paired_table_by_hand(runs, tmp_path, capsys):
         compare([runs], tmp_path / "out", pair=("exakt", "sampled"))
     with pytest.raises(UserError, match=r"seeds \[0, 1, 2\] and \[0\]"):
         paired_rows(cells["exact"], cells["teacher"])
+
+
+def test_budget_of_a_level_by_hand(runs, tmp_path, capsys):
+    for seed, (early, late) in enumerate(((0.4, 0.6), (0.5, 0.8))):
+        make_run(runs / f"fast-s{seed}", 14, updates=6, validated={2: early, 6: late})  # level 0.7
+        make_run(runs / f"slow-s{seed}", 14, updates=9, validated={3: 0.1, 6: (0.75, 0.55)[seed], 9: 0.8})
+        make_run(runs / f"never-s{seed}", 14, updates=9, validated={9: 0.6})
+    cells = {summary.cell: summary for summary in summarise(load_results([runs]))}
+    rows = {row[0]: row[1:] for row in reach_rows(list(cells.values()), cells["fast"])}
+    assert rows["cell"][0] == "episodes to 70 % on validation"
+    assert rows["fast"] == ["60", "> 60 · 60", "70 %"], "seed by seed the level may be missed by the reference itself"
+    assert rows["slow"] == ["90", "60 · 90", "80 %"] and rows["never"] == ["> 90", "> 90 · > 90", "60 %"]
+    assert set(rows) == {"cell", "fast", "slow", "never"}, "cells without validations are left out"
+    compare([runs], tmp_path / "out", reach="fast")
+    assert "60 · 90" in capsys.readouterr().out and "60 · 90" in Page((tmp_path / "out" / "report.html").read_text()).text
+    with pytest.raises(UserError, match="'teacher' was never validated"):
+        reach_rows(list(cells.values()), cells["teacher"])
+
+
+def test_tasks_ahead_of_the_teacher(runs):
+    make_run(runs / "better-s0", 19)
+    rows = {row[0]: row[1:] for row in task_rows(summarise(load_results([runs])), "teacher")}
+    assert rows["cell"] == ["faucet-open", "door-open", "ahead of the teacher"]
+    assert rows["better"] == ["95 %", "95 %", "2 of 2"] and rows["opd"] == ["75 %", "75 %", "0 of 2"] and rows["teacher"][2] == "–"
 
 
 def test_nan_is_refused(runs):
