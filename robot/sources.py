@@ -16,7 +16,7 @@ import numpy as np
 from robot.chunks import Border, Chunk, Rejected, Setpoint
 from robot.limiter import Motion
 from robot.profile import RobotProfile
-from robot.scheduler import Scheduler, Timing, timing_of
+from robot.scheduler import ROUNDING_S, Scheduler, Timing, timing_of
 
 
 class Source(Protocol):
@@ -63,6 +63,10 @@ class PolicySource:
     def heartbeat(self, now_s: float) -> None:
         """The policy is alive."""
         self._heard_s = max(self._heard_s, now_s)
+
+    def ready(self, now_s: float) -> bool:
+        """Whether there is a step for a time, or a chunk to look at that may have it."""
+        return not self._inbox.empty() or now_s <= self.scheduler.end_s + ROUNDING_S
 
     def begin(self, now_s: float, last: Motion) -> None:
         self.forget()

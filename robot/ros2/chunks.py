@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from policies.interface import UserError
+
+if TYPE_CHECKING:
+    from trajectory_msgs.msg import JointTrajectory
 
 UNEVEN = 0.01
 """Largest deviation of a step from the mean period, as a share of it."""
@@ -67,3 +70,17 @@ def to_chunk(message: Any, joints: Sequence[str]) -> ChunkSample:
         raise ChunkError(f"the position of {joints[joint]} at step {step} is {positions[step, joint]}")
     t0_ns = message.header.stamp.sec * NS_PER_S + message.header.stamp.nanosec
     return ChunkSample(t0_ns, t0_ns + int(times_ns[0]), dt_s, positions, message.header.frame_id)
+
+
+def to_message(t0_ns: int, dt_s: float, positions: np.ndarray, joints: Sequence[str], commander: str) -> JointTrajectory:
+    """The message of `(K, J)` positions that begin at `t0_ns`, as `to_chunk` reads it."""
+    from builtin_interfaces.msg import Duration
+    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+    message = JointTrajectory(joint_names=list(joints))
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(t0_ns, NS_PER_S)
+    message.header.frame_id = commander
+    for step, position in enumerate(positions):
+        sec, nanosec = divmod(round(step * dt_s * NS_PER_S), NS_PER_S)
+        message.points.append(JointTrajectoryPoint(positions=position.tolist(), time_from_start=Duration(sec=sec, nanosec=nanosec)))
+    return message

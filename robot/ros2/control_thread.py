@@ -89,7 +89,7 @@ class ControlThread:
                 if self._stop.is_set():
                     return
                 if not self._tick(now_s, (count - before) * self._period_s):
-                    count = before
+                    count -= 1
                     self._stop.wait(AGAIN_S)
         except BaseException as error:
             self._failed(error)

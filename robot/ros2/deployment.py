@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
+from rclpy.time import Time
 from std_srvs.srv import Trigger
 
 from robot.chunks import Border, Chunk, Rejected
@@ -28,7 +29,7 @@ from robot.ros2.joint_states import JointSample
 from robot.ros2.operators import OperatorInputs
 from robot.ros2.reports import Reports
 from robot.ros2.robot_io import RosRobot
-from robot.runtime import Runtime, Tick
+from robot.runtime import Operators, Runtime, Tick
 from robot.safety import Intervention, Measurement
 from robot.scheduler import timing_of
 from robot.sources import PolicySource, ReplaySource
@@ -49,7 +50,7 @@ class BridgeSettings:
     """What an operator decides, besides the profile."""
 
     lockstep: bool = False
-    """Time is the simulator's: one command per tick of /clock."""
+    """Time is the simulator's: one command per tick of /clock. It stands still in standby and while a chunk is being computed."""
     deadman_required: bool = True
     """Motion needs the dead-man switch."""
     speed: float | None = None
@@ -70,10 +71,13 @@ class Deployment:
         self._runtime = Runtime(profile, settings.deadman_required)
         if settings.speed is not None:
             self._runtime.filter.slow(settings.speed)
-        self._policy = PolicySource(timing_of(profile), self._chunk_report)
+        timing = timing_of(profile)
+        if settings.lockstep:
+            timing = replace(timing, ramp_s=0.0)  # no chunk is late where a simulator waits for it
+        self._policy = PolicySource(timing, self._chunk_report)
         self._homing: ReplaySource | None = None
         self._runtime.select(self._policy)
-        self._chunks = 0
+        self._chunks = self._armed = 0
         self._conflicts: tuple[str, ...] = ()
         self._robot = RosRobot(node, profile, settings.lockstep)
         self._clock: StoppableClock = LockstepClock(self._robot) if settings.lockstep else WallClock()
@@ -128,24 +132,45 @@ class Deployment:
 
     def _tick(self, now_s: float, dt_s: float) -> bool:
         """Decide and send. False if a simulator has to be asked again, as it waits for a command that was not sent."""
-        sample = self._robot.latest
-        measured = self._measurement(sample, now_s) if sample else None
+        sample, operators = self._robot.latest, self._operators.now()
         with self._lock:
-            tick = self._runtime.tick(now_s, dt_s, measured, self._operators.now(), len(self._conflicts))
+            if self._chunk_is_awaited(now_s, operators):
+                return False
+            halted = self._settings.lockstep and self._runtime.state is State.STANDBY
+            # What a simulator that stands still was told last is one period old.
+            at_s = now_s - self._profile.period_s if halted else now_s
+            measured = self._measurement(sample, at_s) if sample else None
+            tick = self._runtime.tick(at_s, dt_s, measured, operators, len(self._conflicts))
             self._come_home(now_s)
             if self._resting:
                 self._runtime.deactivate()
-        if tick.command is not None:
+        sends = tick.command is not None and not halted
+        if sends:
             self._robot.send(tick.command.position, tick.command.velocity)
-            self._reports.command_sent(tick.command.position, tick.command.velocity)
-        self._ticked, self._sending = True, tick.command is not None
+            self._reports.command_sent(self._stamp(now_s), tick.command.position, tick.command.velocity)
+        self._ticked, self._sending = True, sends
         self._report(tick)
-        return tick.command is not None or not self._settings.lockstep
+        return sends or not self._settings.lockstep
+
+    def _chunk_is_awaited(self, now_s: float, operators: Operators) -> bool:
+        """Whether a simulator has to wait for the policy; people are heard all the same."""
+        if not self._settings.lockstep or self._homing is not None or self._runtime.state is not State.ACTIVE:
+            return False
+        calm = not operators.estop_pressed and not operators.estop_lost
+        held = operators.deadman_held or not self._settings.deadman_required
+        return calm and held and not self._resting and not self._policy.ready(now_s)
+
+    def _stamp(self, now_s: float) -> Time:
+        """Of a command that leaves now: the tick's in lockstep, otherwise the ROS clock's."""
+        clock = self._node.get_clock()
+        return Time(nanoseconds=round(1e9 * now_s), clock_type=clock.clock_type) if self._settings.lockstep else clock.now()
 
     def _report(self, tick: Tick) -> None:
         for event in tick.events:
             self._node.get_logger().info(event)
             self._reports.safety_event("state", event, {})
+        if tick.events:
+            self._status()
         if tick.verdict is not None:
             for found in (*tick.verdict.interventions, *tick.verdict.refused, *tick.verdict.faults):
                 self._reports.safety_event(found.code, f"{found.code} of {found.where}", _values_of(found))
@@ -197,6 +222,7 @@ class Deployment:
         found = refusals(self._profile, self._situation(self._clock.now_s() - self._policy.heard_s(0.0)))
         with self._lock:
             response.message = self._runtime.arm(found)
+            self._armed += not response.message
         response.success = not response.message
         return response
 
@@ -252,6 +278,7 @@ class Deployment:
         return {
             "state": str(state),
             "cause": cause,
+            "armed": self._armed,
             "missed_deadlines": missed,
             "state_hz": round(self._robot.state_hz, 1),
             "clock_offset_s": round(self._robot.clock_offset_s, 6),

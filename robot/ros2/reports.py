@@ -17,6 +17,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
@@ -36,10 +37,10 @@ class Reports:
         self._status = node.create_publisher(String, "~/status", STATUS_QOS)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", EVENT_QOS)
 
-    def command_sent(self, position: np.ndarray, velocity: np.ndarray) -> None:
-        """Positions and velocities `(J,)` that just left."""
+    def command_sent(self, stamp: Time, position: np.ndarray, velocity: np.ndarray) -> None:
+        """Positions and velocities `(J,)` that left at a time."""
         message = JointState(name=self._joints, position=position, velocity=velocity)
-        message.header.stamp = self._node.get_clock().now().to_msg()
+        message.header.stamp = stamp.to_msg()
         self._sent.publish(message)
 
     def safety_event(self, code: str, text: str, values: Values) -> None:

@@ -21,6 +21,8 @@ LATE_PERIODS = 10
 def run_lockstep(robot: SimRobot, executor: Executor, servo_steps: int, running: Callable[[], bool]) -> None:
     """Publish tick k with its images and /clock, wait for its command, let exactly one tick pass.
 
+    A reset puts its episode's start at the next tick, so that no stamp is used twice.
+
     Args:
         robot: at its first tick.
         executor: spins the robot's node.
@@ -37,7 +39,9 @@ def run_lockstep(robot: SimRobot, executor: Executor, servo_steps: int, running:
             repeat_at = time.monotonic() + REPEAT_S
             while robot.resets == resets and not robot.all_heard and (left := repeat_at - time.monotonic()) > 0:
                 executor.spin_once(timeout_sec=left)
-        if robot.all_heard or robot.resets != resets:
+        if robot.resets != resets:
+            robot.skip(servo_steps)
+        elif robot.all_heard:
             robot.advance(servo_steps)
 
 

@@ -95,6 +95,10 @@ class SimRobot:
             self._arm.step(target)
             self.now_ns += SERVO_NS
 
+    def skip(self, servo_steps: int) -> None:
+        """Let time pass in which nothing happens."""
+        self.now_ns += servo_steps * SERVO_NS
+
     def close(self) -> None:
         """Free rendering memory."""
         self._arm.close()

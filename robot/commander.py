@@ -1,0 +1,238 @@
+"""Commands a robot by a deployed policy: when to decide, from which samples, and where the joints are to go. No transport.
+
+Observations and commands come in with stamps of one clock, as whole nanoseconds; a decision speaks of the time of its
+observation, and whoever executes it chooses among its steps by time (`robot.scheduler`).
+
+K chunk steps · J joints, units of the profile
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from policies.bundle import Bundle
+from policies.deployed import DeployedPolicy
+from policies.images import Pinhole, matching_crop, prepare_image
+from policies.interface import Entry, UserError
+from robot.actions import JointActions
+from robot.profile import RobotProfile
+
+KEPT_S = 4.0
+"""How far back samples and commands are remembered."""
+NS_PER_S = 1_000_000_000
+SKEW_STEPS = 1.0
+"""How far apart the samples of one observation may be, in control steps."""
+
+
+class CommanderError(UserError):
+    """A policy does not fit the robot."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A chunk in the robot's coordinates."""
+
+    t0_ns: int
+    """When its observation was taken, and when step 0 is to be commanded."""
+    dt_s: float
+    positions: np.ndarray
+    """`(K, J)` float64."""
+
+
+class Commander:
+    """One policy on one robot. Samples may come from any thread, `decide` is called from one."""
+
+    def __init__(
+        self,
+        policy: DeployedPolicy,
+        profile: RobotProfile,
+        instruction: str = "",
+        calibrations: Mapping[str, Pinhole] | None = None,
+        lockstep: bool = False,
+    ) -> None:
+        """Tie a policy to a robot.
+
+        Args:
+            policy: what decides.
+            profile: the robot.
+            instruction: what it is told; it may change later.
+            calibrations: intrinsics and distortion by camera; a camera without takes images as the policy was trained on.
+            lockstep: a simulator waits for every chunk, so that a chunk ends where the next observation is due.
+
+        Raises:
+            CommanderError: the robot lacks a camera or joint that the policy sees, or it sees what no robot shows.
+            ActionMapError: the robot cannot be commanded as the policy does.
+        """
+        spec = policy.bundle.spec
+        self.policy, self.instruction = policy, instruction
+        self._profile, self._lockstep, self._calibrations = profile, lockstep, dict(calibrations or {})
+        self._actions = JointActions(policy.bundle.action_map, spec.action, profile)
+        self._entries = {entry.name: entry for entry in spec.entries}
+        self._states = {entry.name: _columns(entry, profile) for entry in spec.entries if entry.kind == "state"}
+        self.cameras = tuple(entry.frame for entry in spec.entries if entry.kind == "image")
+        _require_shown(policy.bundle, profile)
+        if lockstep and spec.executed < 2:
+            raise CommanderError(f"in lockstep a chunk is what is executed of it, and needs 2 steps; this policy executes {spec.executed}")
+        self._step_ns = round(NS_PER_S / spec.control_hz)
+        self._lock = threading.Lock()
+        self._felt: deque[tuple[int, np.ndarray]] = deque()
+        self._seen: dict[str, deque[tuple[int, np.ndarray]]] = {camera: deque() for camera in self.cameras}
+        self._commanded: deque[tuple[int, np.ndarray]] = deque()
+        self._last_ns: int | None = None
+        self.decisions = 0
+        """Made so far; also the seed of the noise that a chunk starts from."""
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the policy reads an instruction."""
+        return any(entry.kind == "text" for entry in self._entries.values())
+
+    def felt(self, stamp_ns: int, position: np.ndarray) -> None:
+        """Measured positions `(J,)`."""
+        self._keep(self._felt, stamp_ns, position)
+
+    def saw(self, camera: str, stamp_ns: int, image: np.ndarray) -> None:
+        """An image `(H, W, 3)` uint8, RGB."""
+        self._keep(self._seen[camera], stamp_ns, image)
+
+    def commanded(self, stamp_ns: int, position: np.ndarray) -> None:
+        """Positions `(J,)` that were really sent."""
+        self._keep(self._commanded, stamp_ns, position)
+
+    def begin(self, decisions: int = 0) -> None:
+        """The robot was handed over: the next decision owes nothing to earlier ones, its noise neither."""
+        self._last_ns, self.decisions = None, decisions
+
+    def decide(self) -> Decision | None:
+        """The next chunk; `None` while nothing new has been seen since the steps that the last one is for.
+
+        Raises:
+            SpecError: an image cannot be made what the policy was trained on, or the policy refuses the observation.
+            PolicyError: no finite chunk, or none in time.
+        """
+        spec = self.policy.bundle.spec
+        with self._lock:
+            t0_ns = self._newest()
+            if t0_ns is None or not self._due(t0_ns):
+                return None
+            position = _at_or_before(self._felt, t0_ns)
+            images = {camera: _at_or_before(seen, t0_ns) for camera, seen in self._seen.items()}
+            anchor = self._anchor(t0_ns)
+        if position is None or anchor is None or any(image is None for image in images.values()):
+            return None
+        observation = {name: self._value(entry, position, images)[None] for name, entry in self._entries.items()}
+        chunk = self.policy.chunk(observation, seed=self.decisions)[0]
+        self._last_ns, self.decisions = t0_ns, self.decisions + 1
+        steps = spec.executed if self._lockstep else spec.chunk
+        return Decision(t0_ns, 1 / spec.control_hz, self._actions.to_joints(chunk[:steps], anchor))
+
+    def _keep(self, samples: deque[tuple[int, np.ndarray]], stamp_ns: int, value: np.ndarray) -> None:
+        with self._lock:
+            if samples and stamp_ns <= samples[-1][0]:
+                if stamp_ns < samples[-1][0] - KEPT_S * NS_PER_S:
+                    samples.clear()  # another clock
+                else:
+                    samples.pop() if stamp_ns == samples[-1][0] else None
+            if not samples or stamp_ns > samples[-1][0]:
+                samples.append((stamp_ns, value))
+            while samples[0][0] < stamp_ns - KEPT_S * NS_PER_S:
+                samples.popleft()
+
+    def _newest(self) -> int | None:
+        """Time of the newest moment that every camera has seen, once joints were measured then or later.
+
+        For a policy without cameras that of the newest measurement.
+        """
+        streams = list(self._seen.values()) or [self._felt]
+        if not all((*streams, self._felt)):
+            return None
+        newest = [stream[-1][0] for stream in streams]
+        t0_ns = min(newest)
+        together = max(newest) - t0_ns <= SKEW_STEPS * self._step_ns
+        return t0_ns if together and self._felt[-1][0] >= t0_ns else None
+
+    def _due(self, t0_ns: int) -> bool:
+        """Whether an observation lies where the last chunk's executed steps end, to half a step."""
+        executed = self.policy.bundle.spec.executed
+        return self._last_ns is None or t0_ns >= self._last_ns + round((executed - 0.5) * self._step_ns)
+
+    def _anchor(self, t0_ns: int) -> np.ndarray | None:
+        """What deltas add up from: the command one step before the observation, as when the policy was trained.
+
+        Before anything was commanded, where the joints are; `None` if a command of that time is still to be heard of.
+        """
+        at_ns = t0_ns - self._step_ns
+        sent = self._commanded
+        if sent and sent[0][0] <= at_ns <= sent[-1][0]:
+            after = next(i for i, (stamp_ns, _) in enumerate(sent) if stamp_ns >= at_ns)
+            (end_ns, end) = sent[after]
+            if end_ns == at_ns:
+                return end
+            (start_ns, start) = sent[after - 1]
+            share = (at_ns - start_ns) / (end_ns - start_ns)
+            return (1 - share) * start + share * end
+        return _at_or_before(self._felt, t0_ns) if self._last_ns is None else None
+
+    def _value(self, entry: Entry, position: np.ndarray, images: Mapping[str, np.ndarray]) -> np.ndarray:
+        """An entry of the observation."""
+        if entry.kind == "text":
+            return np.array(self.instruction)
+        if entry.kind == "state":
+            columns, closed, opened = self._states[entry.name]
+            return ((position[columns] - closed) / (opened - closed)).astype(np.float32)
+        height, width = entry.shape[:2]
+        camera, crop = self._calibrations.get(entry.frame), None
+        trained = next(term.camera for term in self.policy.bundle.observations if term.name == entry.name)
+        if camera is not None and trained is not None:
+            crop = matching_crop(camera, trained)
+        return prepare_image(images[entry.frame], height, width, camera, crop)
+
+
+def _columns(entry: Entry, profile: RobotProfile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the components of a state are among the profile's joints, and what 0 and 1 of each are in the joint's unit."""
+    columns, ends = [], []
+    for component in entry.names:
+        name, _, unit = component.removesuffix("]").partition(" [")
+        grippers = [gripper for gripper in profile.grippers if name in ("gripper_opening", f"{gripper.joint}_opening")]
+        if len(grippers) == 1:
+            columns.append(profile.names.index(grippers[0].joint))
+            ends.append((grippers[0].closed, grippers[0].open))
+            continue
+        if name not in profile.names:
+            raise CommanderError(f"the policy's '{entry.name}' has {component}; {profile.name} measures {', '.join(profile.names)}")
+        joint = profile.joints[profile.names.index(name)]
+        if (unit or "1") != joint.unit:
+            raise CommanderError(f"the policy sees {name} in {unit or '1'}, {profile.name} measures it in {joint.unit}")
+        columns.append(profile.names.index(name))
+        ends.append((0.0, 1.0))
+    closed, opened = np.array(ends).T
+    return np.array(columns), closed, opened
+
+
+def _require_shown(bundle: Bundle, profile: RobotProfile) -> None:
+    """Raise `CommanderError` unless the robot shows all that the policy sees, and takes commands as often as it decides."""
+    for entry in bundle.spec.entries:
+        if entry.kind not in ("image", "state", "text"):
+            raise CommanderError(f"the policy sees '{entry.name}' ({entry.kind}), which {profile.name} does not publish")
+        if entry.kind == "image" and entry.frame not in profile.topics.images:
+            known = ", ".join(profile.topics.images) or "none"
+            raise CommanderError(f"the policy sees camera '{entry.frame}'; the profile of {profile.name} has {known} in topics.images")
+    for term in bundle.observations:
+        if term.history != 1:
+            raise CommanderError(f"the policy sees {term.history} observations of '{term.name}' at once; only 1 is implemented")
+    if bundle.spec.control_hz > profile.rates.command_hz:
+        raise CommanderError(
+            f"the policy acts at {bundle.spec.control_hz:g} Hz, {profile.name} takes commands at {profile.rates.command_hz:g} Hz"
+        )
+    if not math.isclose(NS_PER_S / bundle.spec.control_hz, round(NS_PER_S / bundle.spec.control_hz), abs_tol=1e-3):
+        raise CommanderError(f"a control rate of {bundle.spec.control_hz} Hz is no whole number of nanoseconds; stamps would drift")
+
+
+def _at_or_before(samples: deque[tuple[int, np.ndarray]], time_ns: int) -> np.ndarray | None:
+    return next((value for stamp_ns, value in reversed(samples) if stamp_ns <= time_ns), None)

@@ -1,0 +1,137 @@
+"""A policy's bundle on the simulated arm, as three processes in lockstep: the commands that leave are the environment's, bit by bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ros]'")
+
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import JointState, Joy
+from std_msgs.msg import Bool, String
+
+import sim
+from policies.config import GaussianHeadConfig, PolicyConfig
+from policies.deployed import open_bundle
+from policies.folder import save_policy
+from policies.vla import VlaPolicy
+from tests.ros import LATCHED, Graph, Process, unique_domain, write_profile
+from vla_rl.cli import main
+from vla_rl.config import Config, SimConfig
+from vla_rl.presets import dump_yaml
+from vla_rl.train import make_env, make_spec
+
+pytestmark = pytest.mark.ros
+TASK, SEED, DECISIONS = "reach", 11, 12
+SIM = SimConfig(backend="mujoco", tasks=(TASK,), num_envs=1, workers=1, image_px=64, control="joint_delta")
+FORWARD = [
+    {"kind": "forward_command", "topic": "/arm7/arm_controller/commands", "joints": [f"joint{i}" for i in range(1, 8)]},
+    {"kind": "forward_command", "topic": "/arm7/gripper_controller/commands", "joints": ["gripper"]},
+]
+GENEROUS = {"heartbeat_timeout_s": 5.0, "deadman_timeout_s": 5.0}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy with random weights: it moves little, and by what it sees."""
+    folder = tmp_path_factory.mktemp("run")
+    config = PolicyConfig(chunk=6, executed=4, head=GaussianHeadConfig())
+    env = make_env(SIM)
+    spec = make_spec(env.spec, config)
+    env.close()
+    torch.manual_seed(0)
+    save_policy(VlaPolicy(config, spec), folder / "policy")
+    dump_yaml(Config(sim=SIM, policy=config), folder / "config.yaml")
+    assert main(["export", str(folder), "--out", str(folder / "bundle")]) == 0
+    return folder / "bundle"
+
+
+def environment(bundle: Path, instruction: str) -> np.ndarray:
+    """`(T, 8)` targets of the policy in this process."""
+    torch.set_num_threads(1)  # as in the other processes, so that sums are rounded alike
+    policy, targets = open_bundle(bundle), []
+    with sim.make("mujoco", [TASK], 1, 1, image_px=64, control="joint_delta") as env:
+        obs = env.reset([0], [SEED], [TASK])
+        for decision in range(DECISIONS):
+            chunk = policy.chunk(obs | {"task": np.array([instruction])}, seed=decision)
+            for step in range(policy.bundle.spec.executed):
+                obs = env.step_chunk(chunk[:, step : step + 1], [0]).obs
+                command = env.snapshot([0])[0].command
+                targets.append(np.array([*command["joints"], command["opening"]], float))
+    return np.array(targets)
+
+
+class Cell:
+    """The simulated arm, its bridge, the policy, and an operator who holds the dead-man switch."""
+
+    def __init__(self, folder: Path, bundle: Path, instruction: str) -> None:
+        domain = unique_domain()
+        profile = str(write_profile(folder, rates={"state_hz": 100.0, "command_hz": 20.0}, controllers=FORWARD, safety=GENEROUS))
+        self.graph = Graph(domain)
+        node = self.graph.node
+        self.sent = self.graph.record(JointState, "/arm7/bridge/command_sent", 1000)
+        self.events = self.graph.record(String, "/arm7/policy/decision", 1000)
+        self._status = self.graph.record(String, "/arm7/bridge/status", LATCHED)
+        self._estop = node.create_publisher(Bool, "/arm7/bridge/estop", 1)
+        self._deadman = node.create_publisher(Joy, "/arm7/bridge/deadman", qos_profile_sensor_data)
+        node.create_timer(0.05, self._beat)
+        self._domain, self._folder, self.processes = domain, folder, list[Process]()
+        states = self.graph.record(JointState, "/arm7/joint_states", qos_profile_sensor_data)
+        self._start("sim.ros2", profile, "--clock", "lockstep", "--no-time-code", "--task", TASK, "--seed", str(SEED))
+        self.until(lambda: bool(states), "the robot is on the graph")
+        self._start("robot.ros2", profile, "--lockstep", "--activate", "--speed", "1.0")
+        self._start("robot.ros2.commander", str(bundle), profile, "--lockstep", "--instruction", instruction)
+
+    def _start(self, module: str, *arguments: str) -> None:
+        self.processes.append(Process(self._domain, ["-m", module, *arguments], self._folder / f"{module}.log"))
+
+    def _beat(self) -> None:
+        self._estop.publish(Bool(data=False))
+        self._deadman.publish(Joy(buttons=[1]))
+
+    @property
+    def status(self) -> dict[str, object]:
+        return json.loads(self._status[-1].data) if self._status else {"state": ""}
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        def there() -> bool:
+            assert all(process.alive() for process in self.processes), self.output()
+            return condition()
+
+        try:
+            self.graph.until(there, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.status}\n{self.output()}") from None
+
+    def output(self) -> str:
+        return "\n".join(process.output() for process in self.processes)
+
+    def close(self) -> None:
+        codes = [process.stop() for process in reversed(self.processes)]
+        self.graph.close()
+        assert codes == [0, 0, 0], self.output()
+
+
+def test_a_policy_over_ros_commands_what_it_commands_in_the_environment(bundle: Path, tmp_path: Path) -> None:
+    instruction = "move the gripper over the red block"
+    targets = environment(bundle, instruction)
+    cell = Cell(tmp_path, bundle, instruction)
+    try:
+        cell.until(lambda: cell.status["state"] == "standby", "the bridge is in standby")
+        assert not cell.sent, "time stands still until the robot is armed"
+        cell.until(lambda: cell.graph.trigger("/arm7/bridge/arm").success, "the bridge arms")
+        cell.until(lambda: len(cell.sent) >= len(targets), "the policy has acted")
+        sent = np.array([message.position for message in cell.sent[: len(targets)]])
+        assert np.abs(targets[-1] - targets[0]).max() > 0.02, "the policy moves the arm"
+        np.testing.assert_array_equal(sent, targets)
+        counts = {name: value for name, value in cell.status.items() if name.startswith("count.")}
+        assert not counts, "nothing was limited"
+        assert [json.loads(event.data)["seed"] for event in cell.events[:DECISIONS]] == list(range(DECISIONS))
+    finally:
+        cell.close()
