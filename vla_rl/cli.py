@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,10 +14,17 @@ VERBS = {
     "eval": "POLICY --out DIR       success with intervals, contact sheet, videos",
     "export": "RUN --out BUNDLE       a bundle that a robot can run and check",
     "serve": "BUNDLE                chunks of a bundle's policy for robots, over a socket",
+    "deploy": "BUNDLE --robot PROFILE  a policy on a robot over ROS 2, behind the safety filter",
+    "console": "PROFILE              an operator's keyboard: e-stop, dead-man switch, arming, state",
+    "sim-robot": "PROFILE            a simulated robot as a participant of ROS 2",
+    "doctor": "PROFILE               a robot on the graph: rates, ages, quality of service; --measure writes histograms",
     "grid": "GRID                   an experiment, cell by cell",
     "compare": "RUN...  --out DIR      tables, curves and an HTML report over runs or cells",
     "bench": "rollout | latency      throughput of the rollout engine and its parts; latency of policies side by side",
 }
+
+PROGRAMS = {"deploy": "robot.deploy", "console": "robot.ros2.console", "sim-robot": "sim.ros2.__main__", "doctor": "robot.ros2.doctor"}
+"""Verbs that are programs of their own, with their own exit status: each module's `main`."""
 
 EXIT_USER = 2
 EXIT_STOPPED = 130
@@ -28,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         print("usage: vla-rl VERB ...   (vla-rl VERB --help tells more)\n")
-        print("\n".join(f"  {verb:8} {text}" for verb, text in VERBS.items()))
+        print("\n".join(f"  {verb:9} {text}" for verb, text in VERBS.items()))
         return 0
     if args[0] not in VERBS:
         from difflib import get_close_matches
@@ -41,20 +49,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _guarded(_command(args[0]), args[1:])
 
 
-def _command(verb: str) -> Callable[[list[str]], None]:
+def _command(verb: str) -> Callable[[list[str]], int | None]:
+    if verb in PROGRAMS:
+        return lambda args: importlib.import_module(PROGRAMS[verb]).main(args)
     from vla_rl import commands
 
     return getattr(commands, {"eval": "evaluate"}.get(verb, verb))
 
 
-def _guarded(command: Callable[[list[str]], None], args: list[str]) -> int:
+def _guarded(command: Callable[[list[str]], int | None], args: list[str]) -> int:
     """Turn mistakes of the user and interrupts into one sentence; programming errors keep their traceback."""
     from policies.interface import PolicyError, UserError
     from sim.vec_env import SimulationError
     from vla_rl.errors import NonFiniteError, Stopped
 
     try:
-        command(args)
+        return command(args) or 0
     except (UserError, PolicyError, SimulationError, NonFiniteError, OSError, ImportError) as error:
         print(f"vla-rl: {error}", file=sys.stderr)
         return EXIT_USER
@@ -64,7 +74,6 @@ def _guarded(command: Callable[[list[str]], None], args: list[str]) -> int:
     except KeyboardInterrupt:
         print("vla-rl: interrupted", file=sys.stderr)
         return EXIT_STOPPED
-    return 0
 
 
 if __name__ == "__main__":

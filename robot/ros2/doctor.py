@@ -171,7 +171,7 @@ def doctor(
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m robot.ros2.doctor PROFILE [--measure DIR]`."""
     try:
-        return tyro.cli(doctor, args=argv, prog="python -m robot.ros2.doctor")
+        return tyro.cli(doctor, args=argv, prog="vla-rl doctor")
     except UserError as error:
         print(f"doctor: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""`python -m sim.ros2 PROFILE [--task lift --seed 3 --clock lockstep ...]`."""
+"""`vla-rl sim-robot PROFILE [--task lift --seed 3 --clock lockstep ...]`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def simulate(profile: Annotated[Path, tyro.conf.Positional], config: Annotated[S
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 stopped when asked to, 2 bad input or failed physics."""
     try:
-        tyro.cli(simulate, args=argv, prog="python -m sim.ros2")
+        tyro.cli(simulate, args=argv, prog="vla-rl sim-robot")
     except (UserError, SimulationError, ImportError) as error:
         print(f"sim robot: {error}", file=sys.stderr)
         return 2

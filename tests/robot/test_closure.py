@@ -19,8 +19,16 @@ def test_these_modules_are_the_core(module: str):
     assert module in MODULES
 
 
-def test_importing_the_core_loads_nothing_heavy(tmp_path: Path):
-    code = f"import sys, {', '.join(MODULES)}; print([name for name in {HEAVY} if name in sys.modules])"
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        (sorted({*MODULES} - {"robot.commander"}), HEAVY),
+        (["robot.commander", "robot.serve.client"], tuple(name for name in HEAVY if name != "cv2")),
+    ],
+    ids=["what moves a robot", "what runs a policy, which looks at images"],
+)
+def test_importing_loads_nothing_heavy(modules: list[str], heavy: tuple[str, ...], tmp_path: Path):
+    code = f"import sys, {', '.join(modules)}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

@@ -87,7 +87,11 @@ class Cell:
     def change(self, transition: int) -> None:
         request = ChangeState.Request()
         request.transition.id = transition
-        assert self.graph.call(ChangeState, "/arm7/bridge/change_state", request).success, self.bridge.output()
+
+        def changed() -> bool:
+            return self.graph.call(ChangeState, "/arm7/bridge/change_state", request).success
+
+        self.graph.until(changed, f"transition {transition} is made, which it is not while the robot moves")
 
     def recover(self) -> None:
         """Whatever happened: an episode at its start, and the bridge in standby."""
@@ -277,6 +281,17 @@ def test_deactivating_stops_softly_and_sends_nothing(cell: Cell) -> None:
     assert speeds.max() < 0.02
     cell.change(Transition.TRANSITION_ACTIVATE)
     cell.until_state("standby")
+
+
+def test_a_transition_that_does_not_exist_faults_nothing(cell: Cell) -> None:
+    request = ChangeState.Request()
+    request.transition.id = Transition.TRANSITION_ACTIVATE
+    client = cell.graph.node.create_client(ChangeState, "/arm7/bridge/change_state")
+    cell.graph.until(client.service_is_ready, "the service exists")
+    client.call_async(request)
+    cell.graph.until(lambda: "does not have" in cell.bridge.output(), "the bridge says so")
+    cell.graph.spin(0.5)
+    assert cell.status["state"] == "standby"
 
 
 def test_a_killed_bridge_leaves_the_robot_holding(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A policy's bundle on the simulated arm, as three processes in lockstep: the commands that leave are the environment's, bit by bit."""
+"""A policy's bundle on the simulated arm, as processes in lockstep: the commands that leave are the environment's, bit by bit."""
 
 from __future__ import annotations
 
@@ -83,13 +83,12 @@ class Cell:
         node.create_timer(0.05, self._beat)
         self._domain, self._folder, self.processes = domain, folder, list[Process]()
         states = self.graph.record(JointState, "/arm7/joint_states", qos_profile_sensor_data)
-        self._start("sim.ros2", profile, "--clock", "lockstep", "--no-time-code", "--task", TASK, "--seed", str(SEED))
+        self._start("sim-robot", profile, "--clock", "lockstep", "--no-time-code", "--task", TASK, "--seed", str(SEED))
         self.until(lambda: bool(states), "the robot is on the graph")
-        self._start("robot.ros2", profile, "--lockstep", "--activate", "--speed", "1.0")
-        self._start("robot.ros2.commander", str(bundle), profile, "--lockstep", "--instruction", instruction)
+        self._start("deploy", str(bundle), "--robot", profile, "--lockstep", "--speed", "1.0", "--instruction", instruction)
 
-    def _start(self, module: str, *arguments: str) -> None:
-        self.processes.append(Process(self._domain, ["-m", module, *arguments], self._folder / f"{module}.log"))
+    def _start(self, verb: str, *arguments: str) -> None:
+        self.processes.append(Process(self._domain, ["-m", "vla_rl.cli", verb, *arguments], self._folder / f"{verb}.log"))
 
     def _beat(self) -> None:
         self._estop.publish(Bool(data=False))
@@ -115,7 +114,7 @@ class Cell:
     def close(self) -> None:
         codes = [process.stop() for process in reversed(self.processes)]
         self.graph.close()
-        assert codes == [0, 0, 0], self.output()
+        assert codes == [0, 0], self.output()
 
 
 def test_a_policy_over_ros_commands_what_it_commands_in_the_environment(bundle: Path, tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""When a commander decides, from which samples, and what deltas add up from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from policies.action_map import ActionTerm
+from policies.bundle import Bundle, ObservationTerm
+from policies.interface import ActionSpec, Entry, Observation, PolicySpec
+from robot.commander import Commander, CommanderError
+from robot.profile import load_profile
+from tests.repo.imports import ROOT
+
+ARM7 = load_profile(ROOT / "configs" / "robots" / "arm7.yaml")
+STEP_NS = 50_000_000
+HOME = np.array([joint.home for joint in ARM7.joints])
+JOINT, GRIPPER = "joint1", "gripper"
+IMAGE = Entry(name="observation.images.front", kind="image", shape=(4, 4, 3), frame="front")
+STATE = Entry(
+    name="observation.state", kind="state", shape=(2,), names=("joint2 [rad]", "gripper_opening"), low=(-3.0, 0.0), high=(3.0, 1.0)
+)
+
+
+def bundle(*entries: Entry, control_hz: float = 20.0, executed: int = 2) -> Bundle:
+    """A policy that turns joint 1 by deltas and places the gripper."""
+    action = ActionSpec(names=("turn", "grip"), representation="delta", low=(-1.0, -1.0), high=(1.0, 1.0))
+    return Bundle(
+        spec=PolicySpec(embodiment="arm7", entries=entries, action=action, control_hz=control_hz, chunk=4, executed=executed),
+        observations=tuple(
+            ObservationTerm(name=entry.name, scale=(1.0,) * sum(entry.shape[:1]), offset=(0.0,) * sum(entry.shape[:1]))
+            if entry.kind == "state"
+            else ObservationTerm(name=entry.name)
+            for entry in entries
+        ),
+        action_map=(
+            ActionTerm(name="turn", space="joint", target=JOINT, kind="delta", unit="rad", scale=0.1),
+            ActionTerm(name="grip", space="gripper", target=GRIPPER, kind="absolute", unit="1", scale=0.5, offset=0.5, low=0.0, high=1.0),
+        ),
+        noise_shape=None,
+        delay_s=(0.0, 0.0),
+        tolerance=1e-4,
+        files={},
+    )
+
+
+class Recorder:
+    """Asks for a turn of 0.1 rad per step with the gripper closed, and remembers what it saw."""
+
+    takes_prefix = False
+
+    def __init__(self, described: Bundle) -> None:
+        self.bundle = described
+        self.seen: list[Observation] = []
+        self.seeds: list[int] = []
+
+    def chunk(self, observation: Observation, prefix: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+        self.bundle.spec.check(observation)
+        self.seen.append(observation)
+        self.seeds.append(seed)
+        return np.tile(np.array([1.0, -1.0], np.float32), (1, 4, 1))
+
+
+def commander(*entries: Entry, lockstep: bool = False) -> tuple[Commander, Recorder]:
+    policy = Recorder(bundle(*entries))
+    return Commander(policy, ARM7, "go", lockstep=lockstep), policy
+
+
+def test_deltas_add_up_from_where_the_arm_stands_and_then_from_the_command_a_step_ago() -> None:
+    acting, _ = commander(STATE)
+    assert acting.decide() is None, "nothing was measured"
+    acting.felt(0, HOME)
+    first = acting.decide()
+    assert first is not None and first.t0_ns == 0 and first.dt_s == 0.05
+    assert first.positions[:, 0] == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=1e-6)
+    assert (first.positions[:, 7] == 0).all() and (first.positions[:, 1:7] == HOME[1:7]).all()
+    acting.felt(2 * STEP_NS, HOME)
+    assert acting.decide() is None, "the command of a step before is not known yet"
+    for step in range(2):
+        acting.commanded(step * STEP_NS, first.positions[step])
+    second = acting.decide()
+    assert second is not None and second.positions[0, 0] == pytest.approx(0.3, abs=1e-6)
+
+
+def test_a_command_between_two_that_were_sent_lies_on_the_line() -> None:
+    acting, _ = commander(STATE)
+    acting.commanded(0, HOME)
+    acting.commanded(2 * STEP_NS, HOME + 0.4)
+    acting.felt(int(1.5 * STEP_NS), HOME)
+    decision = acting.decide()
+    assert decision is not None and decision.positions[0, 0] == pytest.approx(0.1 + 0.1, abs=1e-6)
+
+
+def test_decides_where_executed_steps_end() -> None:
+    acting, policy = commander(STATE)
+    for step in range(9):
+        acting.commanded(step * STEP_NS, HOME)
+        acting.felt(step * STEP_NS, HOME)
+        acting.decide()
+        assert acting.decide() is None, "one decision per observation"
+    assert policy.seeds == [0, 1, 2, 3, 4]
+    acting.begin()
+    assert acting.decide() is not None and policy.seeds[-1] == 0, "armed anew"
+
+
+def test_measurements_are_of_the_time_of_the_image() -> None:
+    acting, policy = commander(IMAGE, STATE)
+    image, later = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 9, np.uint8)
+    acting.felt(0, HOME)
+    acting.felt(STEP_NS, HOME + 0.1)
+    acting.saw("front", STEP_NS + 10, image)
+    assert acting.decide() is None, "joints may still be measured up to the image's time"
+    acting.felt(2 * STEP_NS, HOME + 0.2)
+    decision = acting.decide()
+    assert decision is not None and decision.t0_ns == STEP_NS + 10
+    np.testing.assert_array_equal(policy.seen[0]["observation.state"], np.array([[HOME[1] + 0.1, HOME[7] + 0.1]], np.float32))
+    acting.saw("front", 3 * STEP_NS, later)
+    acting.felt(3 * STEP_NS, HOME)
+    acting.commanded(STEP_NS, HOME)
+    acting.commanded(3 * STEP_NS, HOME)
+    assert acting.decide() is not None
+    assert (policy.seen[1]["observation.images.front"] == 9).all()
+
+
+def test_a_whole_chunk_for_robots_and_its_executed_steps_in_lockstep() -> None:
+    for lockstep, steps in ((False, 4), (True, 2)):
+        acting, _ = commander(STATE, lockstep=lockstep)
+        acting.felt(0, HOME)
+        decision = acting.decide()
+        assert decision is not None and len(decision.positions) == steps
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        (bundle(IMAGE.model_copy(update={"frame": "wrist"})), "camera 'wrist'"),
+        (bundle(STATE.model_copy(update={"names": ("elbow [rad]", "gripper_opening")})), "'observation.state' has elbow"),
+        (bundle(STATE.model_copy(update={"names": ("joint2 [deg]", "gripper_opening")})), "sees joint2 in deg"),
+        (bundle(STATE, control_hz=500.0), "500 Hz, arm7 takes commands at 100 Hz"),
+        (bundle(STATE, control_hz=30.0), "no whole number of nanoseconds"),
+    ],
+)
+def test_refuses_a_policy_that_does_not_fit(described: Bundle, message: str) -> None:
+    with pytest.raises(CommanderError, match=message):
+        Commander(Recorder(described), ARM7)
+
+
+def test_lockstep_needs_two_executed_steps() -> None:
+    with pytest.raises(CommanderError, match="executes 1"):
+        Commander(Recorder(bundle(STATE, executed=1)), ARM7, lockstep=True)
