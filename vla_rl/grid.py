@@ -28,6 +28,8 @@ from vla_rl.provenance import describe_environment
 Execute = Callable[[list[str], Path], None]
 """Runs a command with its output appended to a log file; raises `GridError` if it fails."""
 
+EVALUATION = "evaluation.json"
+
 GRACE_S = 60.0
 """After Ctrl-C or SIGTERM, how long a run may take to write its checkpoint."""
 
@@ -48,8 +50,9 @@ class Plan:
         return self.runs / self.grid.name / run.name
 
     def artefact(self, run: Run) -> Path:
-        """What other runs need of this one: its dataset or its policy folder."""
-        return self.folder(run) / ("dataset" if self.grid.cells[run.cell].collect else "policy")
+        """What other runs need of this one, its dataset or its policy folder; the file of an evaluation."""
+        names = {"collect": "dataset", "train": "policy", "evaluate": EVALUATION}
+        return self.folder(run) / names[self.grid.cells[run.cell].kind]
 
     def record(self, run: Run) -> Path:
         """The small JSON file of the finished run."""
@@ -57,10 +60,12 @@ class Plan:
 
     def command(self, run: Run) -> list[str]:
         """Arguments of `vla-rl` that do the run."""
-        cell = self.grid.cells[run.cell]
+        cell, needed = self.grid.cells[run.cell], dependencies(self.grid, run)
+        if cell.evaluate:
+            settings = [token for key, value in cell.set.items() for token in _flag(key, value)]
+            return ["eval", str(self.folder(needed["evaluate"])), "--out", str(self.folder(run)), "--seed", str(run.seed), *settings]
         verb, preset, flag = ("collect", cell.collect, "--out") if cell.collect else ("train", cell.preset, "--run-dir")
         target = self.artefact(run) if cell.collect else self.folder(run)
-        needed = dependencies(self.grid, run)
         values = {key: str(self.artefact(needed[key])) if key in needed else value for key, value in cell.references.items()}
         settings = [token for key, value in {**values, **cell.set}.items() for token in _flag(key, value)]
         source = os.path.relpath(self.path.parent / (preset or ""))
@@ -69,11 +74,13 @@ class Plan:
     def preset(self, run: Run) -> dict[str, Any]:
         """Content of the run's preset, kept in its record: an edited preset makes another run."""
         cell = self.grid.cells[run.cell]
-        return read_yaml(self.path.parent / (cell.preset or cell.collect or ""))
+        return {} if cell.evaluate else read_yaml(self.path.parent / (cell.preset or cell.collect or ""))
 
     def portable_command(self, run: Run) -> str:
         """The command as recorded: the same wherever the run folders lie, seen from the folder that holds `configs/`."""
         verb, source, *rest = replace(self, runs=Path("runs")).command(run)
+        if verb == "eval":
+            return shlex.join(["vla-rl", verb, source, *rest])
         source = os.path.relpath(source, self.path.absolute().parents[2])
         return shlex.join(["vla-rl", verb, source, *rest])
 
@@ -148,13 +155,13 @@ def run_grid(
 
 def _do(plan: Plan, run: Run, execute: Execute) -> float:
     """Execute one run and write its record. Returns the seconds it took."""
-    folder, log, collects = plan.folder(run), _log(plan, run), plan.grid.cells[run.cell].collect is not None
+    folder, log, kind = plan.folder(run), _log(plan, run), plan.grid.cells[run.cell].kind
     resumed = folder.exists()
     log.parent.mkdir(parents=True, exist_ok=True)
     _claim_folder(plan, run)
     environment = describe_environment()
     begin = time.monotonic()
-    execute([sys.executable, "-m", "vla_rl.cli", *plan.command(run), *(["--resume"] if resumed and not collects else [])], log)
+    execute([sys.executable, "-m", "vla_rl.cli", *plan.command(run), *(["--resume"] if resumed and kind == "train" else [])], log)
     elapsed = time.monotonic() - begin
     if not plan.artefact(run).exists():
         raise GridError(f"cell '{run.cell}' at seed {run.seed} ended without writing {plan.artefact(run)}; see {log}")
@@ -162,13 +169,13 @@ def _do(plan: Plan, run: Run, execute: Execute) -> float:
         "grid": plan.grid.name,
         "cell": run.cell,
         "seed": run.seed,
-        "kind": "collect" if collects else "train",
+        "kind": kind,
         "command": plan.portable_command(run),
         "preset": plan.preset(run),
         **environment,
         "minutes": round(elapsed / 60, 2),
         "resumed": resumed,
-        "result": {} if collects else _read_result(folder / "result.json"),
+        "result": _result(plan, run, elapsed),
     }
     _require_same_result(plan, run, record)
     plan.record(run).parent.mkdir(parents=True, exist_ok=True)
@@ -205,6 +212,18 @@ def _claim_folder(plan: Plan, run: Run) -> None:
             f"  there:  {note.read_text()}\n  wanted: {command}"
         )
     note.write_text(command)
+
+
+def _result(plan: Plan, run: Run, elapsed_s: float) -> dict[str, Any]:
+    """What a finished run found."""
+    match plan.grid.cells[run.cell].kind:
+        case "collect":
+            return {}
+        case "train":
+            return _read_result(plan.folder(run) / "result.json")
+        case "evaluate":
+            nothing = {"updates": 0, "episodes": 0, "decisions": 0, "teacher_queries": 0, "idle": 0, "curve": []}
+            return {"evaluation": _read_result(plan.artefact(run)), "wall_s": elapsed_s, **nothing}
 
 
 def _read_result(path: Path) -> dict[str, Any]:

@@ -9,7 +9,9 @@ A grid file names its cells and how they depend on one another:
       teacher: {preset: ../sft.yaml, data: demos, seeds: [0]}
       student: {preset: ../sft.yaml, data: demos, set: {data.episodes_per_task: 2}}
       opd:     {preset: ../opd.yaml, init: student, teacher: teacher}
+      dark:    {evaluate: opd, set: {sim.randomize.light.intensity: [0.3, 0.5]}}
 
+A cell with `evaluate` evaluates another cell's policy elsewhere: in its own simulator, but for what `set` says.
 A reference to a cell with one seed means that seed; otherwise the seed of the referring run.
 """
 
@@ -19,7 +21,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -39,6 +41,8 @@ class Cell(Strict):
     """Training preset, relative to the grid file."""
     collect: Path | None = None
     """Preset of a data collection, relative to the grid file; instead of `preset`."""
+    evaluate: str | None = None
+    """Cell whose policy is evaluated once more; instead of `preset`."""
     init: str | None = None
     """Cell, or policy folder, to start from."""
     teacher: str | None = None
@@ -54,18 +58,23 @@ class Cell(Strict):
 
     @model_validator(mode="after")
     def _one_verb(self) -> Cell:
-        if (self.preset is None) == (self.collect is None):
-            raise ValueError("a cell needs exactly one of preset and collect")
-        if self.collect and (self.init or self.teacher or self.data):
-            raise ValueError("a cell that collects data has no init, teacher or data")
-        if self.preset and self.policy:
-            raise ValueError("a cell that trains has no policy; it starts from init")
+        if [self.preset, self.collect, self.evaluate].count(None) != 2:
+            raise ValueError("a cell needs exactly one of preset, collect and evaluate")
+        if not self.preset and (self.init or self.teacher or self.data):
+            raise ValueError("only a cell that trains, with preset, has init, teacher or data")
+        if not self.collect and self.policy:
+            raise ValueError("only a cell that collects has a policy; one that trains starts from init")
         return self
+
+    @property
+    def kind(self) -> Literal["train", "collect", "evaluate"]:
+        """What its runs do."""
+        return "collect" if self.collect else "evaluate" if self.evaluate else "train"
 
     @property
     def references(self) -> dict[str, str]:
         """Setting → cell name or path, for those that are set."""
-        values = {"init": self.init, "teacher": self.teacher, "data.path": self.data, "policy": self.policy}
+        values = {"init": self.init, "teacher": self.teacher, "data.path": self.data, "policy": self.policy, "evaluate": self.evaluate}
         return {key: value for key, value in values.items() if value is not None}
 
 
@@ -116,7 +125,7 @@ def load_grid(path: Path) -> Grid:
 
 
 def _check_cell(grid: Grid, name: str, cell: Cell, path: Path) -> None:
-    if not (path.parent / (cell.preset or cell.collect or "")).is_file():
+    if not cell.evaluate and not (path.parent / (cell.preset or cell.collect or "")).is_file():
         raise GridError(f"{path}: cell '{name}': no such preset {path.parent / (cell.preset or cell.collect or '')}")
     for key, value in cell.references.items():
         other = grid.cells.get(value)
@@ -127,7 +136,9 @@ def _check_cell(grid: Grid, name: str, cell: Cell, path: Path) -> None:
             )
         if value == "expert" and key != "teacher":
             raise GridError(f"{path}: cell '{name}': only teacher can be 'expert', not {key}")
-        if other is not None and (other.collect is not None) != (key == "data.path"):
+        if key == "evaluate" and other is None:
+            raise GridError(f"{path}: cell '{name}': evaluate must name a cell; `vla-rl eval` evaluates any policy")
+        if other is not None and other.kind != ("collect" if key == "data.path" else "train"):
             wanted = "a cell with collect" if key == "data.path" else "a cell with preset"
             raise GridError(f"{path}: cell '{name}': {key} must name {wanted}, '{value}' is not one")
 

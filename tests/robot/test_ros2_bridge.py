@@ -24,7 +24,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from tests.ros import LATCHED, Graph, Process, unique_domain, write_profile
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]  # the bridge is being built: some of these fail
+pytestmark = pytest.mark.ros
 JOINTS = (*(f"joint{i}" for i in range(1, 8)), "gripper")
 RATES = {"state_hz": 50.0, "command_hz": 50.0}
 AGES = {"state_s": 1.0, "image_s": 1.0, "chunk_s": 5.0}

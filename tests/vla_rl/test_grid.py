@@ -22,6 +22,7 @@ cells:
   student: {preset: ../sft.yaml, data: demos, set: {data.episodes_per_task: 2}}
   opd: {preset: ../opd.yaml, init: student, teacher: teacher, set: {algorithm.estimator: exact, evaluate.shuffled: true, sim.tasks: [a, b]}}
 """
+ELSEWHERE = GRID + "  elsewhere: {evaluate: opd, seeds: [1], set: {sim.backend: mujoco, evaluate.episodes: 300}}\n"
 RESULT = {"evaluation": {"success": 0.5}, "episodes": 4, "teacher_queries": 2, "updates": 1, "wall_s": 3.0, "curve": []}
 
 
@@ -41,6 +42,10 @@ class Lab:
         assert command[:3] == [sys.executable, "-m", "vla_rl.cli"]
         self.commands.append(command[3:])
         folder = Path(command[6])
+        if command[3] == "eval":
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "evaluation.json").write_text(json.dumps(RESULT["evaluation"]))
+            return
         if command[3] == "collect":
             folder.mkdir(parents=True, exist_ok=True)
             return
@@ -91,6 +96,32 @@ def test_records_say_where_numbers_come_from(lab):
     assert record["result"] == RESULT
     assert {"commit", "dirty", "machine", "packages", "python", "minutes"} <= set(record)
     assert json.loads(lab.record("demos-s0").read_text())["result"] == {}
+
+
+def test_a_cell_evaluates_the_policy_of_another_elsewhere(tmp_path):
+    lab = Lab(tmp_path, ELSEWHERE)
+    assert lab.run("elsewhere")[-1] == "elsewhere-s1"
+    opd, out = (str(lab.runs / "tiny" / name) for name in ("opd-s1", "elsewhere-s1"))
+    assert lab.commands[-1] == ["eval", opd, "--out", out, "--seed", "1", "--sim.backend", "mujoco", "--evaluate.episodes", "300"]
+    record = json.loads(lab.record("elsewhere-s1").read_text())
+    assert record["kind"] == "evaluate" and record["preset"] == {}
+    assert record["command"].startswith("vla-rl eval runs/tiny/opd-s1 --out runs/tiny/elsewhere-s1")
+    assert record["result"]["evaluation"] == RESULT["evaluation"] and record["result"]["episodes"] == 0
+    assert lab.run("elsewhere") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{evaluate: demos}", "evaluate must name a cell with preset, 'demos' is not one"),
+        ("{evaluate: runs/other/policy}", "evaluate must name a cell; `vla-rl eval`"),
+        ("{evaluate: opd, teacher: teacher}", "only a cell that trains, with preset, has init, teacher or data"),
+        ("{evaluate: opd, preset: ../sft.yaml}", "exactly one of preset, collect and evaluate"),
+    ],
+)
+def test_refuses_a_wrong_evaluation(tmp_path, line, message):
+    with pytest.raises(GridError, match=message):
+        load_grid(Lab(tmp_path, f"{GRID}  elsewhere: {line}\n").path)
 
 
 def test_finished_runs_are_skipped(lab):
@@ -198,7 +229,7 @@ def test_dry_run_prints_commands_and_does_nothing(lab, capsys):
         ("init: student", "innit: student", "unknown key 'cells.opd.innit'.*did you mean 'init'"),
         ("seeds: [0, 1]", "seed: [0, 1]", "unknown key 'seed'.*did you mean 'seeds'"),
         ("collect: ../demos.yaml", "collect: ../demos.yml", "no such preset"),
-        ("{collect: ../demos.yaml,", "{collect: ../demos.yaml, preset: ../sft.yaml,", "exactly one of preset and collect"),
+        ("{collect: ../demos.yaml,", "{collect: ../demos.yaml, preset: ../sft.yaml,", "exactly one of preset, collect and evaluate"),
         ("set: {data.episodes_per_task: 2}", "seeds: [3, 4]", "at seed 0 needs cell 'student' at that seed"),
         ("seeds: [7]", "seeds: seven", "cells.teacher.seeds"),
     ],
