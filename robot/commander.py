@@ -122,9 +122,10 @@ class Commander:
             if t0_ns is None or not self._due(t0_ns):
                 return None
             position = _at_or_before(self._felt, t0_ns)
-            images = {camera: _at_or_before(seen, t0_ns) for camera, seen in self._seen.items()}
+            found = {camera: _at_or_before(seen, t0_ns) for camera, seen in self._seen.items()}
             anchor = self._anchor(t0_ns)
-        if position is None or anchor is None or any(image is None for image in images.values()):
+        images = {camera: image for camera, image in found.items() if image is not None}
+        if position is None or anchor is None or len(images) < len(found):
             return None
         observation = {name: self._value(entry, position, images)[None] for name, entry in self._entries.items()}
         chunk = self.policy.chunk(observation, seed=self.decisions)[0]

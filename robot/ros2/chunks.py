@@ -77,10 +77,11 @@ def to_message(t0_ns: int, dt_s: float, positions: np.ndarray, joints: Sequence[
     from builtin_interfaces.msg import Duration
     from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-    message = JointTrajectory(joint_names=list(joints))
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(t0_ns, NS_PER_S)
-    message.header.frame_id = commander
+    points = []
     for step, position in enumerate(positions):
         sec, nanosec = divmod(round(step * dt_s * NS_PER_S), NS_PER_S)
-        message.points.append(JointTrajectoryPoint(positions=position.tolist(), time_from_start=Duration(sec=sec, nanosec=nanosec)))
+        points.append(JointTrajectoryPoint(positions=position.tolist(), time_from_start=Duration(sec=sec, nanosec=nanosec)))
+    message = JointTrajectory(joint_names=list(joints), points=points)
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(t0_ns, NS_PER_S)
+    message.header.frame_id = commander
     return message

@@ -183,8 +183,14 @@ def command(
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(NAME, namespace=robot.name, parameter_overrides=[Parameter("use_sim_time", value=lockstep)])
     graph = CommanderNode(node, commander, robot, shadow)
-    failure: list[BaseException] = []
-    comms = CommsThread(node, make_executor(node.context), lambda error: (failure.append(error), stop.set()))
+    failures: list[Exception] = []
+
+    def failed(error: Exception) -> None:
+        """A callback met a programming error: without heartbeats the bridge stops softly."""
+        failures.append(error)
+        stop.set()
+
+    comms = CommsThread(node, make_executor(node.context), failed)
     comms.start()
     print(f"{NAME} of {robot.name} runs {bundle} ({policy.bundle.digest[:12]}…)", flush=True)
     try:
@@ -193,8 +199,8 @@ def command(
         comms.stop()
         node.destroy_node()
         rclpy.shutdown()
-    if failure:
-        raise failure[0]
+    if failures:
+        raise failures[0]
     return 0
 
 

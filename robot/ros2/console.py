@@ -119,8 +119,13 @@ def console(profile: Annotated[Path, tyro.conf.Positional]) -> int:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         node = rclpy.create_node("console", namespace=robot.name)
         broken = threading.Event()
+
+        def failed(error: Exception) -> None:
+            print(f"console: {type(error).__name__}: {error}", file=sys.stderr)
+            broken.set()
+
         operator = Console(node, robot.name, lambda text: print(text, flush=True))
-        comms = CommsThread(node, make_executor(node.context), lambda error: (print(f"console: {error}", file=sys.stderr), broken.set()))
+        comms = CommsThread(node, make_executor(node.context), failed)
         comms.start()
         print(HELP, flush=True)
         try:

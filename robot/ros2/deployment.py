@@ -144,13 +144,13 @@ class Deployment:
             self._come_home(now_s)
             if self._resting:
                 self._runtime.deactivate()
-        sends = tick.command is not None and not halted
-        if sends:
-            self._robot.send(tick.command.position, tick.command.velocity)
-            self._reports.command_sent(self._stamp(now_s), tick.command.position, tick.command.velocity)
-        self._ticked, self._sending = True, sends
+        command = None if halted else tick.command
+        if command is not None:
+            self._robot.send(command.position, command.velocity)
+            self._reports.command_sent(self._stamp(now_s), command.position, command.velocity)
+        self._ticked, self._sending = True, command is not None
         self._report(tick)
-        return sends or not self._settings.lockstep
+        return self._sending or not self._settings.lockstep
 
     def _chunk_is_awaited(self, now_s: float, operators: Operators) -> bool:
         """Whether a simulator has to wait for the policy; people are heard all the same."""

@@ -1,0 +1,32 @@
+"""Processes that belong together end together, cleanly where they were asked to."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+from tests.repo.imports import ROOT
+
+LONG = ["http.server", "0", "--bind", "127.0.0.1"]
+
+
+def supervisor(*commands: list[str]) -> subprocess.Popen[str]:
+    code = f"import sys; from robot.deploy import run_together; sys.exit(run_together({list(commands)}))"
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_the_end_of_one_ends_the_other_and_is_told() -> None:
+    process = supervisor(LONG, ["json.tool", "no_such_file"])
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 2 and "no_such_file" in output
+
+
+def test_sigterm_ends_both() -> None:
+    """http.server has no handler of SIGTERM, so that its status is the signal's."""
+    process = supervisor(LONG, LONG)
+    time.sleep(2.0)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == signal.SIGTERM
