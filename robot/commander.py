@@ -83,6 +83,7 @@ class Commander:
         self._lock = threading.Lock()
         self._felt: deque[tuple[int, np.ndarray]] = deque()
         self._seen: dict[str, deque[tuple[int, np.ndarray]]] = {camera: deque() for camera in self.cameras}
+        self._sizes: dict[str, tuple[int, int]] = {}
         self._commanded: deque[tuple[int, np.ndarray]] = deque()
         self._last_ns: int | None = None
         self.decisions = 0
@@ -98,7 +99,10 @@ class Commander:
         self._keep(self._felt, stamp_ns, position)
 
     def saw(self, camera: str, stamp_ns: int, image: np.ndarray) -> None:
-        """An image `(H, W, 3)` uint8, RGB."""
+        """An image `(H, W, 3)` uint8, RGB. Raises `CommanderError` if the camera's size is not what it was at first."""
+        size = self._sizes.setdefault(camera, image.shape[:2])
+        if image.shape[:2] != size:
+            raise CommanderError(f"camera '{camera}' shows {image.shape[:2]} pixels, and {size} before: another mode, another calibration")
         self._keep(self._seen[camera], stamp_ns, image)
 
     def commanded(self, stamp_ns: int, position: np.ndarray) -> None:

@@ -31,6 +31,7 @@ def deploy(
     deadman: bool = True,
     lockstep: bool = False,
     dry_run: bool = False,
+    cameras: tuple[str, ...] | None = None,
     backend: str = "auto",
     device: str = "cpu",
     token_file: Path | None = None,
@@ -46,6 +47,7 @@ def deploy(
         deadman: motion needs the dead-man switch.
         lockstep: a simulator waits for every command.
         dry_run: run the policy on what the robot shows, and send nothing: no bridge is started.
+        cameras: that must be fresh while the policy commands; those that the bundle sees, or all of the profile behind a server.
         backend: what runs a bundle: auto, torch or onnx.
         device: of torch.
         token_file: shared secret of a policy server on the network.
@@ -57,8 +59,20 @@ def deploy(
     commands = [["robot.ros2.commander", bundle, str(robot), *given, *clock, *(["--shadow"] if dry_run else [])]]
     if not dry_run:
         limits = [*(["--speed", str(speed)] if speed is not None else []), *([] if deadman else ["--no-deadman"])]
-        commands.append(["robot.ros2", str(robot), "--activate", *clock, *limits])
+        watched = _cameras(bundle, robot) if cameras is None else cameras
+        watch = ["--cameras", *watched] if watched else []
+        commands.append(["robot.ros2", str(robot), "--activate", *clock, *limits, *watch])
     return run_together(commands)
+
+
+def _cameras(bundle: str, robot: Path) -> tuple[str, ...]:
+    """What the policy sees, as far as it can be known before a server is asked."""
+    from policies.bundle_folder import read_bundle
+    from robot.profile import load_profile
+
+    if Path(bundle).is_dir():
+        return tuple(entry.frame for entry in read_bundle(Path(bundle)).spec.of_kind("image"))
+    return tuple(load_profile(robot).topics.images)
 
 
 def run_together(commands: Sequence[Sequence[str]]) -> int:

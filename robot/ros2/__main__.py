@@ -27,6 +27,7 @@ def deploy(
     lockstep: bool = False,
     deadman: bool = True,
     speed: float | None = None,
+    cameras: tuple[str, ...] = (),
 ) -> int:
     """The bridge between a robot on ROS 2 and whoever commands it, until SIGINT or SIGTERM. Not a safety function.
 
@@ -36,6 +37,7 @@ def deploy(
         lockstep: one command per tick of a simulator that publishes /clock and waits.
         deadman: motion needs the dead-man switch.
         speed: share of the joint velocity limits, 0 to 1; the profile's speed_cap if not given.
+        cameras: cameras of the profile that the policy depends on; they must be fresh while it commands.
     """
     import rclpy
     from rclpy.signals import SignalHandlerOptions
@@ -45,7 +47,7 @@ def deploy(
     from robot.ros2.comms import CommsThread, make_executor
     from robot.ros2.deployment import BridgeSettings
 
-    settings = BridgeSettings(lockstep, deadman, speed)
+    settings = BridgeSettings(lockstep, deadman, speed, cameras)
     robot = load_profile(profile)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

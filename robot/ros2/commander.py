@@ -36,7 +36,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from policies.deployed import Backend, DeployedPolicy, open_bundle
 from policies.interface import PolicyError, UserError
-from robot.commander import NS_PER_S, Commander, Decision
+from robot.commander import NS_PER_S, Commander, CommanderError, Decision
 from robot.profile import RobotProfile, load_profile
 from robot.ros2.chunks import to_message
 from robot.ros2.comms import CommsThread, make_executor
@@ -128,7 +128,7 @@ class CommanderNode:
     def _saw(self, camera: str, message: Image) -> None:
         try:
             self._commander.saw(camera, _nanoseconds(message.header.stamp), rgb(message))
-        except ImageError as error:
+        except (ImageError, CommanderError) as error:
             self.refused_images += 1
             self.node.get_logger().warning(f"image of {camera} refused: {error}", throttle_duration_sec=1.0)
 

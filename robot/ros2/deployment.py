@@ -29,6 +29,7 @@ from robot.ros2.joint_states import JointSample
 from robot.ros2.operators import OperatorInputs
 from robot.ros2.reports import Reports
 from robot.ros2.robot_io import RosRobot
+from robot.ros2.watched_images import WatchedImages
 from robot.runtime import Operators, Runtime, Tick
 from robot.safety import Intervention, Measurement
 from robot.scheduler import timing_of
@@ -55,6 +56,8 @@ class BridgeSettings:
     """Motion needs the dead-man switch."""
     speed: float | None = None
     """Share of the joint velocity limits, 0 to 1; the profile's `speed_cap` if `None`."""
+    cameras: tuple[str, ...] = ()
+    """Cameras of the profile that the policy depends on: while it commands they must be fresh and must not be frozen."""
 
 
 class Deployment:
@@ -64,7 +67,7 @@ class Deployment:
         """Join the graph; nothing is sent yet.
 
         Raises:
-            AdapterError: the robot is not commanded over ROS 2, or message types of its vendor are not installed.
+            AdapterError: the robot is not commanded over ROS 2, message types of its vendor are not installed, or it lacks a camera.
         """
         self._node, self._profile, self._settings = node, profile, settings
         self._lock = threading.Lock()
@@ -80,6 +83,7 @@ class Deployment:
         self._chunks = self._armed = 0
         self._conflicts: tuple[str, ...] = ()
         self._robot = RosRobot(node, profile, settings.lockstep)
+        self._images = WatchedImages(node, profile, settings.cameras)
         self._clock: StoppableClock = LockstepClock(self._robot) if settings.lockstep else WallClock()
         self._reports = Reports(node, profile.names)
         self._operators = OperatorInputs(node, profile, self._chunk, lambda: self._policy.heartbeat(self._clock.now_s()))
@@ -140,7 +144,7 @@ class Deployment:
             # What a simulator that stands still was told last is one period old.
             at_s = now_s - self._profile.period_s if halted else now_s
             measured = self._measurement(sample, at_s) if sample else None
-            tick = self._runtime.tick(at_s, dt_s, measured, operators, len(self._conflicts))
+            tick = self._runtime.tick(at_s, dt_s, measured, operators, len(self._conflicts), self._image_ages(at_s))
             self._come_home(now_s)
             if self._resting:
                 self._runtime.deactivate()
@@ -159,6 +163,12 @@ class Deployment:
         calm = not operators.estop_pressed and not operators.estop_lost
         held = operators.deadman_held or not self._settings.deadman_required
         return calm and held and not self._resting and not self._policy.ready(now_s)
+
+    def _image_ages(self, now_s: float) -> dict[str, float]:
+        """Of the images that commands come from: going home needs none."""
+        for camera, sample in list(self._images.newest.items()) if self._runtime.filter.seeded else ():
+            self._runtime.filter.see_image(camera, sample.digest, sample.stamp_s)
+        return {} if self._homing is not None else self._images.ages_s(now_s, self._settings.lockstep)
 
     def _stamp(self, now_s: float) -> Time:
         """Of a command that leaves now: the tick's in lockstep, otherwise the ROS clock's."""

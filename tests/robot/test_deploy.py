@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-import time
 
 from tests.repo.imports import ROOT
 
@@ -14,7 +14,10 @@ LONG = ["http.server", "0", "--bind", "127.0.0.1"]
 
 def supervisor(*commands: list[str]) -> subprocess.Popen[str]:
     code = f"import sys; from robot.deploy import run_together; sys.exit(run_together({list(commands)}))"
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def test_the_end_of_one_ends_the_other_and_is_told() -> None:
@@ -26,7 +29,8 @@ def test_the_end_of_one_ends_the_other_and_is_told() -> None:
 def test_sigterm_ends_both() -> None:
     """http.server has no handler of SIGTERM, so that its status is the signal's."""
     process = supervisor(LONG, LONG)
-    time.sleep(2.0)
+    assert process.stdout is not None
+    assert all("Serving HTTP" in process.stdout.readline() for _ in range(2))
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == signal.SIGTERM

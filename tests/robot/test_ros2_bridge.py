@@ -45,7 +45,7 @@ class Cell:
         self.graph = Graph(self.domain)
         self.states = self.graph.record(JointState, "/arm7/joint_states", qos_profile_sensor_data)
         self.graph.until(self._heard, "the robot is on the graph")
-        self.bridge = Process(self.domain, ["-m", "robot.ros2", profile, "--activate"], folder / "bridge.log")
+        self.bridge = Process(self.domain, ["-m", "robot.ros2", profile, "--activate", "--cameras", "front"], folder / "bridge.log")
         node = self.graph.node
         self._estop = node.create_publisher(Bool, "/arm7/bridge/estop", 1)
         self._deadman = node.create_publisher(Joy, "/arm7/bridge/deadman", qos_profile_sensor_data)
@@ -96,7 +96,7 @@ class Cell:
     def recover(self) -> None:
         """Whatever happened: an episode at its start, and the bridge in standby."""
         self.held, self.pressed, self.beating = True, False, True
-        self.graph.set("/arm7/sim_robot", fault_state="none", fault_command="none")
+        self.graph.set("/arm7/sim_robot", fault_state="none", fault_command="none", fault_camera="none")
         self.reset_fault()
         self.change(Transition.TRANSITION_DEACTIVATE)
         assert self.graph.trigger("/arm7/sim_robot/reset").success
@@ -229,6 +229,18 @@ def test_frozen_joint_states_fault(cell: Cell) -> None:
     cell.graph.set("/arm7/sim_robot", fault_state="freeze")
     cell.until_state("fault")
     assert "state_frozen of joint_states" in cell.status["cause"]
+
+
+@pytest.mark.parametrize(("fault", "cause"), [("freeze", "image_frozen of front"), ("stop", "image_age of front")])
+def test_a_camera_that_freezes_or_stops_ends_motion_softly(cell: Cell, fault: str, cause: str) -> None:
+    home = cell.position
+    cell.arm()
+    cell.send(home, moved(home, 0, 0.6), duration_s=4.0)
+    cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
+    cell.graph.set("/arm7/sim_robot", fault_camera=fault)
+    cell.until_state("standby")
+    assert f"refused: {cause}" in cell.bridge.output()
+    assert cell.position[0] - home[0] < 0.55
 
 
 def test_silent_joint_states_fault(cell: Cell) -> None:
