@@ -113,6 +113,20 @@ class Commander:
         """The robot was handed over: the next decision owes nothing to earlier ones, its noise neither."""
         self._last_ns, self.decisions = None, decisions
 
+    def lacking(self) -> str:
+        """What a decision waits for, as a sentence for the operator; empty if nothing was ever missing."""
+        with self._lock:
+            silent = [f"images of {camera}" for camera, seen in self._seen.items() if not seen]
+            silent += [] if self._felt else ["joint states"]
+            if silent:
+                return f"nothing was heard of {', '.join(silent)}"
+            t0_ns = self._newest()
+            if t0_ns is None:
+                return "cameras and joint states are further apart in time than a control step"
+            if not self._due(t0_ns):
+                return "no newer observation comes in"
+            return "" if self._anchor(t0_ns) is not None else "the bridge does not say what it commanded a step before the observation"
+
     def decide(self) -> Decision | None:
         """The next chunk; `None` while nothing new has been seen since the steps that the last one is for.
 

@@ -50,6 +50,8 @@ from robot.serve.client import RemotePolicy
 from robot.serve.security import read_token
 
 BEAT_HZ = 20.0
+QUIET_S = 1.0
+"""Without a decision before it is said why."""
 IDLE_S = 0.002
 """Between looks for a new observation."""
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -71,6 +73,7 @@ class CommanderNode:
         self.node, self._commander, self._shadow = node, commander, shadow
         self.state, self._armed = "", -1
         self.refused_images = 0
+        self._decided_s = time.monotonic()
         self._joints = JointStates(profile.names)
         self._columns = list(profile.names)
         stream = state_stream(profile)
@@ -97,7 +100,12 @@ class CommanderNode:
         began_s = time.monotonic()
         decision = self._commander.decide() if self.active else None
         if decision is None:
+            if not self.active:
+                self._decided_s = began_s
+            elif began_s - self._decided_s > QUIET_S:
+                self.node.get_logger().warning(f"no chunk: {self._commander.lacking()}", throttle_duration_sec=1.0)
             return False
+        self._decided_s = began_s
         inference_s = time.monotonic() - began_s
         if not self._shadow:
             self._chunks.publish(to_message(decision.t0_ns, decision.dt_s, decision.positions, self._columns, NAME))
@@ -133,8 +141,11 @@ class CommanderNode:
             self.node.get_logger().warning(f"image of {camera} refused: {error}", throttle_duration_sec=1.0)
 
     def _sent(self, message: JointState) -> None:
-        if list(message.name) == self._columns:
-            self._commander.commanded(_nanoseconds(message.header.stamp), np.array(message.position))
+        if list(message.name) != self._columns:
+            names = ", ".join(message.name)
+            self.node.get_logger().error(f"the bridge commands {names}: it runs with another profile", throttle_duration_sec=1.0)
+            return
+        self._commander.commanded(_nanoseconds(message.header.stamp), np.array(message.position))
 
     def _status(self, message: String) -> None:
         values: dict[str, Any] = json.loads(message.data)

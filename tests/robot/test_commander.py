@@ -68,14 +68,14 @@ def commander(*entries: Entry, lockstep: bool = False) -> tuple[Commander, Recor
 
 def test_deltas_add_up_from_where_the_arm_stands_and_then_from_the_command_a_step_ago() -> None:
     acting, _ = commander(STATE)
-    assert acting.decide() is None, "nothing was measured"
+    assert acting.decide() is None and acting.lacking() == "nothing was heard of joint states"
     acting.felt(0, HOME)
     first = acting.decide()
     assert first is not None and first.t0_ns == 0 and first.dt_s == 0.05
     assert first.positions[:, 0] == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=1e-6)
     assert (first.positions[:, 7] == 0).all() and (first.positions[:, 1:7] == HOME[1:7]).all()
     acting.felt(2 * STEP_NS, HOME)
-    assert acting.decide() is None, "the command of a step before is not known yet"
+    assert acting.decide() is None and "does not say what it commanded" in acting.lacking()
     for step in range(2):
         acting.commanded(step * STEP_NS, first.positions[step])
     second = acting.decide()
@@ -97,7 +97,7 @@ def test_decides_where_executed_steps_end() -> None:
         acting.commanded(step * STEP_NS, HOME)
         acting.felt(step * STEP_NS, HOME)
         acting.decide()
-        assert acting.decide() is None, "one decision per observation"
+        assert acting.decide() is None and acting.lacking() == "no newer observation comes in"
     assert policy.seeds == [0, 1, 2, 3, 4]
     acting.begin()
     assert acting.decide() is not None and policy.seeds[-1] == 0, "armed anew"
@@ -109,6 +109,7 @@ def test_measurements_are_of_the_time_of_the_image() -> None:
     acting.felt(0, HOME)
     acting.felt(STEP_NS, HOME + 0.1)
     acting.saw("front", STEP_NS + 10, image)
+    assert "further apart" in acting.lacking()
     assert acting.decide() is None, "joints may still be measured up to the image's time"
     acting.felt(2 * STEP_NS, HOME + 0.2)
     decision = acting.decide()
