@@ -21,7 +21,7 @@ FIRST_SAMPLE_S = 10.0
 """How long `--activate` waits for joint states."""
 
 
-def deploy(
+def run_bridge(
     profile: Annotated[Path, tyro.conf.Positional],
     activate: bool = False,
     lockstep: bool = False,
@@ -83,7 +83,7 @@ def _activate(bridge: Bridge, stop: threading.Event) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 stopped when asked to, 1 could not activate, 2 bad input."""
     try:
-        return tyro.cli(deploy, args=argv, prog="python -m robot.ros2")
+        return tyro.cli(run_bridge, args=argv, prog="python -m robot.ros2")
     except (UserError, ImportError) as error:
         print(f"bridge: {error}", file=sys.stderr)
         return 2
