@@ -18,7 +18,6 @@ import numpy as np
 
 from policies.bundle import Bundle
 from policies.deployed import DeployedPolicy
-from policies.images import Pinhole, matching_crop, prepare_image
 from policies.interface import Entry, UserError
 from robot.actions import JointActions
 from robot.profile import RobotProfile
@@ -53,7 +52,6 @@ class Commander:
         policy: DeployedPolicy,
         profile: RobotProfile,
         instruction: str = "",
-        calibrations: Mapping[str, Pinhole] | None = None,
         lockstep: bool = False,
     ) -> None:
         """Tie a policy to a robot.
@@ -62,7 +60,6 @@ class Commander:
             policy: what decides.
             profile: the robot.
             instruction: what it is told; it may change later.
-            calibrations: intrinsics and distortion by camera; a camera without takes images as the policy was trained on.
             lockstep: a simulator waits for every chunk, so that a chunk ends where the next observation is due.
 
         Raises:
@@ -71,11 +68,12 @@ class Commander:
         """
         spec = policy.bundle.spec
         self.policy, self.instruction = policy, instruction
-        self._profile, self._lockstep, self._calibrations = profile, lockstep, dict(calibrations or {})
+        self._lockstep = lockstep
         self._actions = JointActions(policy.bundle.action_map, spec.action, profile)
         self._entries = {entry.name: entry for entry in spec.entries}
         self._states = {entry.name: _columns(entry, profile) for entry in spec.entries if entry.kind == "state"}
-        self.cameras = tuple(entry.frame for entry in spec.entries if entry.kind == "image")
+        self._sizes = {entry.frame: entry.shape[:2] for entry in spec.entries if entry.kind == "image"}
+        self.cameras = tuple(self._sizes)
         _require_shown(policy.bundle, profile)
         if lockstep and spec.executed < 2:
             raise CommanderError(f"in lockstep a chunk is what is executed of it, and needs 2 steps; this policy executes {spec.executed}")
@@ -83,35 +81,31 @@ class Commander:
         self._lock = threading.Lock()
         self._felt: deque[tuple[int, np.ndarray]] = deque()
         self._seen: dict[str, deque[tuple[int, np.ndarray]]] = {camera: deque() for camera in self.cameras}
-        self._sizes: dict[str, tuple[int, int]] = {}
         self._commanded: deque[tuple[int, np.ndarray]] = deque()
         self._last_ns: int | None = None
         self.decisions = 0
         """Made so far; also the seed of the noise that a chunk starts from."""
-
-    @property
-    def has_text(self) -> bool:
-        """Whether the policy reads an instruction."""
-        return any(entry.kind == "text" for entry in self._entries.values())
 
     def felt(self, stamp_ns: int, position: np.ndarray) -> None:
         """Measured positions `(J,)`."""
         self._keep(self._felt, stamp_ns, position)
 
     def saw(self, camera: str, stamp_ns: int, image: np.ndarray) -> None:
-        """An image `(H, W, 3)` uint8, RGB. Raises `CommanderError` if the camera's size is not what it was at first."""
-        size = self._sizes.setdefault(camera, image.shape[:2])
-        if image.shape[:2] != size:
-            raise CommanderError(f"camera '{camera}' shows {image.shape[:2]} pixels, and {size} before: another mode, another calibration")
+        """An image `(H, W, 3)` uint8, RGB. Raises `CommanderError` if it is not of the size that the policy was trained on."""
+        if image.shape[:2] != self._sizes[camera]:
+            raise CommanderError(
+                f"camera '{camera}' shows {image.shape[:2]} pixels (height, width), the policy was trained on {self._sizes[camera]}; "
+                "publish what it was trained on (`policies.images` crops and resizes by calibration)"
+            )
         self._keep(self._seen[camera], stamp_ns, image)
 
     def commanded(self, stamp_ns: int, position: np.ndarray) -> None:
         """Positions `(J,)` that were really sent."""
         self._keep(self._commanded, stamp_ns, position)
 
-    def begin(self, decisions: int = 0) -> None:
+    def begin(self) -> None:
         """The robot was handed over: the next decision owes nothing to earlier ones, its noise neither."""
-        self._last_ns, self.decisions = None, decisions
+        self._last_ns, self.decisions = None, 0
 
     def lacking(self) -> str:
         """What a decision waits for, as a sentence for the operator; empty if nothing was ever missing."""
@@ -131,7 +125,7 @@ class Commander:
         """The next chunk; `None` while nothing new has been seen since the steps that the last one is for.
 
         Raises:
-            SpecError: an image cannot be made what the policy was trained on, or the policy refuses the observation.
+            SpecError: the policy refuses the observation.
             PolicyError: no finite chunk, or none in time.
         """
         spec = self.policy.bundle.spec
@@ -153,11 +147,10 @@ class Commander:
 
     def _keep(self, samples: deque[tuple[int, np.ndarray]], stamp_ns: int, value: np.ndarray) -> None:
         with self._lock:
-            if samples and stamp_ns <= samples[-1][0]:
-                if stamp_ns < samples[-1][0] - KEPT_S * NS_PER_S:
-                    samples.clear()  # another clock
-                else:
-                    samples.pop() if stamp_ns == samples[-1][0] else None
+            if samples and stamp_ns < samples[-1][0] - KEPT_S * NS_PER_S:
+                samples.clear()  # another clock
+            if samples and stamp_ns == samples[-1][0]:
+                samples.pop()  # a simulator that waits says it again
             if not samples or stamp_ns > samples[-1][0]:
                 samples.append((stamp_ns, value))
             while samples[0][0] < stamp_ns - KEPT_S * NS_PER_S:
@@ -205,12 +198,7 @@ class Commander:
         if entry.kind == "state":
             columns, closed, opened = self._states[entry.name]
             return ((position[columns] - closed) / (opened - closed)).astype(np.float32)
-        height, width = entry.shape[:2]
-        camera, crop = self._calibrations.get(entry.frame), None
-        trained = next(term.camera for term in self.policy.bundle.observations if term.name == entry.name)
-        if camera is not None and trained is not None:
-            crop = matching_crop(camera, trained)
-        return prepare_image(images[entry.frame], height, width, camera, crop)
+        return images[entry.frame]
 
 
 def _columns(entry: Entry, profile: RobotProfile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -79,7 +79,8 @@ def run_together(commands: Sequence[Sequence[str]]) -> int:
     """Run modules of this interpreter until SIGINT, SIGTERM or the end of one; then end them, the first one first.
 
     Returns:
-        Exit status: 0 if all ended because they were asked to, otherwise that of the one that ended by itself, at least 1.
+        Exit status: 0 if all ended cleanly when asked to (the signal's number if one was still starting), otherwise that of the
+        one that ended by itself, at least 1.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

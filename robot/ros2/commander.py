@@ -28,7 +28,6 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header, String
@@ -54,7 +53,6 @@ QUIET_S = 1.0
 """Without a decision before it is said why."""
 IDLE_S = 0.002
 """Between looks for a new observation."""
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 NAME = "policy"
 
 
@@ -83,7 +81,7 @@ class CommanderNode:
         bridge = f"/{profile.name}/bridge"
         node.create_subscription(JointState, f"{bridge}/command_sent", self._sent, EVENT_QOS)
         node.create_subscription(String, f"{bridge}/status", self._status, STATUS_QOS)
-        node.create_subscription(String, "~/instruction", self._instruct, LATCHED)
+        node.create_subscription(String, "~/instruction", self._instruct, STATUS_QOS)
         self._chunks = node.create_publisher(JointTrajectory, f"{bridge}/action_chunk", CHUNK_QOS)
         self._decisions = node.create_publisher(String, "~/decision", EVENT_QOS)
         if not shadow:
@@ -116,8 +114,8 @@ class CommanderNode:
         age_s = (self.node.get_clock().now().nanoseconds - decision.t0_ns) / NS_PER_S
         _, longest_s = self._commander.policy.bundle.delay_s
         if age_s > longest_s + decision.dt_s:
-            text = f"a chunk is {age_s:.3f} s old when it leaves, training covered {longest_s:.3f} s"
-            self.node.get_logger().warning(text, throttle_duration_sec=10.0)
+            problem = f"a chunk is {age_s:.3f} s old when it leaves, training covered {longest_s:.3f} s"
+            self.node.get_logger().warning(problem, throttle_duration_sec=10.0)
         values = {
             "t0_ns": decision.t0_ns,
             "age_s": round(age_s, 6),
@@ -125,7 +123,10 @@ class CommanderNode:
             "seed": self._commander.decisions - 1,
             "instruction": self._commander.instruction,
         }
-        self._decisions.publish(String(data=json.dumps(values)))
+        text = json.dumps(values)
+        self._decisions.publish(String(data=text))
+        if self._shadow:
+            self.node.get_logger().info(f"would command {text}", throttle_duration_sec=1.0)
 
     def _felt(self, message: JointState) -> None:
         header_ns = _nanoseconds(message.header.stamp)
