@@ -133,6 +133,8 @@ class CommanderNode:
         sample = self._joints.receive(message, Stamps(header_ns, self.node.get_clock().now().nanoseconds, time.monotonic_ns()))
         if sample is not None:
             self._commander.felt(header_ns, sample.position)
+            if self._shadow:
+                self._commander.commanded(header_ns, sample.position)  # nothing is: deltas add up from where the robot is
 
     def _saw(self, camera: str, message: Image) -> None:
         try:
