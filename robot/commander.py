@@ -71,7 +71,7 @@ class Commander:
         self._lockstep = lockstep
         self._actions = JointActions(policy.bundle.action_map, spec.action, profile)
         self._entries = {entry.name: entry for entry in spec.entries}
-        self._states = {entry.name: _columns(entry, profile) for entry in spec.entries if entry.kind == "state"}
+        self._states = {entry.name: _components(entry, profile) for entry in spec.entries if entry.kind == "state"}
         self._sizes = {entry.frame: entry.shape[:2] for entry in spec.entries if entry.kind == "image"}
         self.cameras = tuple(self._sizes)
         _require_shown(policy.bundle, profile)
@@ -139,7 +139,7 @@ class Commander:
         images = {camera: image for camera, image in found.items() if image is not None}
         if position is None or anchor is None or len(images) < len(found):
             return None
-        observation = {name: self._value(entry, position, images)[None] for name, entry in self._entries.items()}
+        observation = {name: self._value(entry, position, anchor, images)[None] for name, entry in self._entries.items()}
         chunk = self.policy.chunk(observation, seed=self.decisions)[0]
         self._last_ns, self.decisions = t0_ns, self.decisions + 1
         steps = spec.executed if self._lockstep else spec.chunk
@@ -191,21 +191,40 @@ class Commander:
             return (1 - share) * start + share * end
         return _at_or_before(self._felt, t0_ns) if self._last_ns is None else None
 
-    def _value(self, entry: Entry, position: np.ndarray, images: Mapping[str, np.ndarray]) -> np.ndarray:
+    def _value(self, entry: Entry, position: np.ndarray, anchor: np.ndarray, images: Mapping[str, np.ndarray]) -> np.ndarray:
         """An entry of the observation."""
         if entry.kind == "text":
             return np.array(self.instruction)
         if entry.kind == "state":
-            columns, closed, opened = self._states[entry.name]
-            return ((position[columns] - closed) / (opened - closed)).astype(np.float32)
+            return self._states[entry.name].value(position, anchor)
         return images[entry.frame]
 
 
-def _columns(entry: Entry, profile: RobotProfile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where the components of a state are among the profile's joints, and what 0 and 1 of each are in the joint's unit."""
-    columns, ends = [], []
+@dataclass(frozen=True)
+class _Components:
+    """Of a state entry: where each is among the profile's joints, and what 0 and 1 of it are in the joint's unit."""
+
+    columns: np.ndarray
+    closed: np.ndarray
+    opened: np.ndarray
+    error: np.ndarray
+    """bool: the commanded less the measured position, instead of the measured one."""
+
+    def value(self, position: np.ndarray, commanded: np.ndarray) -> np.ndarray:
+        """float32, from positions `(J,)`; errors are taken in float32, as in training."""
+        measured, asked = (
+            ((found[self.columns] - self.closed) / (self.opened - self.closed)).astype(np.float32) for found in (position, commanded)
+        )
+        return np.where(self.error, asked - measured, measured)
+
+
+def _components(entry: Entry, profile: RobotProfile) -> _Components:
+    """How a state entry is read. Raises `CommanderError` for a component that the robot does not measure."""
+    columns, ends, errors = [], [], []
     for component in entry.names:
         name, _, unit = component.removesuffix("]").partition(" [")
+        errors.append(name not in profile.names and name.removesuffix("_error") in profile.names)
+        name = name.removesuffix("_error") if errors[-1] else name
         grippers = [gripper for gripper in profile.grippers if name in ("gripper_opening", f"{gripper.joint}_opening")]
         if len(grippers) == 1:
             columns.append(profile.names.index(grippers[0].joint))
@@ -219,7 +238,7 @@ def _columns(entry: Entry, profile: RobotProfile) -> tuple[np.ndarray, np.ndarra
         columns.append(profile.names.index(name))
         ends.append((0.0, 1.0))
     closed, opened = np.array(ends).T
-    return np.array(columns), closed, opened
+    return _Components(np.array(columns), closed, opened, np.array(errors))
 
 
 def _require_shown(bundle: Bundle, profile: RobotProfile) -> None:

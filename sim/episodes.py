@@ -22,6 +22,7 @@ from sim.robots import ROBOTS
 from sim.scene import CONTROL_HZ, Scene
 from sim.settings import COMMAND, Seen, Settings, Slot
 from sim.state import Goal, SceneState
+from sim.tabletop import proprioception
 from sim.tasks import TASKS
 from sim.tasks.task import Start, Task
 from sim.varied import VariedWorld, Varies
@@ -258,10 +259,13 @@ class Episodes:
 
     def _seen(self, envs: list[int]) -> list[Seen]:
         """What there is to see now, in environments of one scene."""
-        state = self._world.state(envs)
-        entries = torch.cat([state.joint_pos, state.opening[:, None]], 1).cpu().numpy()
+        entries = self._felt(envs)
         saved = self._world.save(envs) if self._varies.drawing else [None] * len(envs)
         return [Seen(self._slots[env].steps, physics, entry) for env, physics, entry in zip(envs, saved, entries, strict=True)]
+
+    def _felt(self, envs: list[int]) -> np.ndarray:
+        """What the robot measures now, in environments of one scene."""
+        return proprioception(self._world.state(envs), self._commands(envs))
 
     def _vary(self, envs: list[int], task: Task) -> None:
         """Give environments the physics of their episodes."""
@@ -321,12 +325,11 @@ class Episodes:
     def _views(self, ids: list[int], image: bool) -> Arrays:
         """What environments show."""
         px = self._settings.image_px
-        pixels, state = np.zeros((len(ids), px, px, 3), np.uint8), np.zeros((len(ids), len(self._robot.joints) + 1), np.float32)
+        pixels, state = np.zeros((len(ids), px, px, 3), np.uint8), np.zeros((len(ids), 2 * len(self._robot.joints) + 1), np.float32)
         for _, rows in self._by_task(ids):
             envs = [ids[row] for row in rows]
             if not self._varies.anything:
-                seen = self._world.state(envs)
-                state[rows] = torch.cat([seen.joint_pos, seen.opening[:, None]], 1).cpu().numpy()
+                state[rows] = self._felt(envs)
                 if image:
                     pixels[rows] = self._world.images(envs)
                 continue

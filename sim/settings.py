@@ -41,7 +41,7 @@ class Seen:
     physics: Any
     """The simulator's saved state, to draw the image from."""
     state: np.ndarray
-    """`(J + 1,)` float32 joint angles [rad] and gripper opening."""
+    """`(2 J + 1,)` float32 joint angles [rad], gripper opening and tracking errors [rad]."""
 
 
 @dataclass(frozen=True)

@@ -156,3 +156,17 @@ def test_refuses_a_policy_that_does_not_fit(described: Bundle, message: str) -> 
 def test_lockstep_needs_two_executed_steps() -> None:
     with pytest.raises(CommanderError, match="executes 1"):
         Commander(Recorder(bundle(STATE, executed=1)), ARM7, lockstep=True)
+
+
+def test_a_tracking_error_is_of_the_command_that_deltas_add_up_from() -> None:
+    names = ("joint2 [rad]", "joint2_error [rad]")
+    acting, policy = commander(STATE.model_copy(update={"names": names, "low": (-3.0, -0.2), "high": (3.0, 0.2)}))
+    acting.felt(0, HOME)
+    acting.decide()
+    acting.commanded(0, HOME)
+    acting.commanded(STEP_NS, HOME + 0.3)
+    acting.felt(2 * STEP_NS, HOME + 0.1)
+    acting.decide()
+    first, second = (seen["observation.state"][0] for seen in policy.seen)
+    assert first == pytest.approx([HOME[1], 0.0]), "nothing was commanded yet"
+    assert second == pytest.approx([HOME[1] + 0.1, 0.2], abs=1e-6)

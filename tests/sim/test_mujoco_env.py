@@ -141,7 +141,7 @@ def test_demonstrations(env: WorkerVecEnv) -> None:
         steps = len(demo.success)
         assert (demo.task, demo.seed, demo.succeeded) == (tasks[row], 8 + row, True)
         assert demo.success.tolist() == [False] * (steps - 1) + [True]
-        assert demo.obs[IMAGE].shape == (steps, 32, 32, 3) and demo.obs[STATE].shape == (steps, 8)
+        assert demo.obs[IMAGE].shape == (steps, 32, 32, 3) and demo.obs[STATE].shape == (steps, 15)
         np.testing.assert_array_equal(demo.action, demo.executed)
     env.reset(range(4), [8, 9, 10, 11], tasks)
     np.testing.assert_array_equal(first[IMAGE][1], quiet[1].obs[IMAGE][0])
@@ -212,7 +212,7 @@ def test_an_arm_with_six_joints_sees_the_same_scene(env: WorkerVecEnv) -> None:
     expected = env.privileged([0, 1])
     with sim.make("mujoco", names, 2, 1, image_px=16, robot="ur5e", control="joint_delta") as other:
         obs = other.reset([0, 1], [7, 7], names)
-        assert (other.spec.embodiment, other.spec.action.dim, obs[STATE].shape) == ("ur5e", 7, (2, 7))
+        assert (other.spec.embodiment, other.spec.action.dim, obs[STATE].shape) == ("ur5e", 7, (2, 13))
         state = other.spec.entries[1]
         assert ((np.array(state.low) <= obs[STATE]) & (obs[STATE] <= np.array(state.high))).all()
         np.testing.assert_allclose(other.privileged([0, 1])[:, 20 : 20 + 12], expected[:, 22 : 22 + 12], atol=1e-5)
