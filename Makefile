@@ -6,6 +6,8 @@ SOURCES := policies robot sim vla_rl tests
 
 # Passed on to the command, for example: make test ARGS="tests/sim -x"
 ARGS ?=
+# Test processes side by side.
+JOBS ?= 2
 
 .PHONY: help setup demo test test-slow check format lock clean
 
@@ -19,7 +21,7 @@ demo: setup ## collect, SFT, on-policy distillation, evaluation: the main job on
 	$(BIN)/vla-rl demo $(ARGS)
 
 test: setup ## the default tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: setup ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -18,12 +18,19 @@ VERBS = {
     "console": "PROFILE              an operator's keyboard: e-stop, dead-man switch, arming, state",
     "sim-robot": "PROFILE            a simulated robot as a participant of ROS 2",
     "doctor": "PROFILE               a robot on the graph: rates, ages, quality of service; --measure writes histograms",
+    "trials": "BUNDLE --robot PROFILE --out DIR  success of a bundle on the simulated robot, episode after episode",
     "grid": "GRID                   an experiment, cell by cell",
     "compare": "RUN...  --out DIR      tables, curves and an HTML report over runs or cells",
     "bench": "rollout | latency      throughput of the rollout engine and its parts; latency of policies side by side",
 }
 
-PROGRAMS = {"deploy": "robot.deploy", "console": "robot.ros2.console", "sim-robot": "sim.ros2.__main__", "doctor": "robot.ros2.doctor"}
+PROGRAMS = {
+    "deploy": "robot.deploy",
+    "console": "robot.ros2.console",
+    "sim-robot": "sim.ros2.__main__",
+    "doctor": "robot.ros2.doctor",
+    "trials": "vla_rl.trials",
+}
 """Verbs that are programs of their own, with their own exit status: each module's `main`."""
 
 EXIT_USER = 2

@@ -127,13 +127,14 @@ class ExportConfig(Strict):
 
 
 def export(args: list[str]) -> None:
-    """`vla-rl export RUN_OR_POLICY --out BUNDLE [--onnx] [--preset FILE] [--sim.backend mujoco ...]`."""
-    usage = "vla-rl export RUN --out BUNDLE [--onnx] [--preset FILE]"
+    """`vla-rl export RUN_OR_POLICY --out BUNDLE [--onnx] [--executed N] [--preset FILE] [--sim.backend mujoco ...]`."""
+    usage = "vla-rl export RUN --out BUNDLE [--onnx] [--executed N] [--preset FILE]"
     parser = _parser("export", "A run's policy as a bundle for a robot.", config=True)
     parser.add_argument("policy", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--preset", type=Path)
     parser.add_argument("--onnx", action="store_true")
+    parser.add_argument("--executed", type=int, help="decide anew after so many steps; what is left of a chunk covers a robot's latency")
     known, flags = parser.parse_known_args(args)
     settings = _run_settings(known.policy) | ({"sim": read_yaml(known.preset).get("sim", {})} if known.preset else {})
     config = apply_flags(validate(ExportConfig, settings, str(known.preset or known.policy)), flags, usage)
@@ -143,7 +144,7 @@ def export(args: list[str]) -> None:
         raise ConfigError(f"{known.policy} is no run folder: name the preset it was trained with, --preset FILE")
     from vla_rl.export import export
 
-    bundle = export(_policy_folder(known.policy), config.sim, known.out, known.onnx)
+    bundle = export(_policy_folder(known.policy), config.sim, known.out, known.onnx, known.executed)
     print(f"bundle {known.out}, digest {bundle.digest[:16]}")
     if bundle.onnx:
         print(f"policy.onnx differs from torch by at most {bundle.onnx.max_difference:.2g} of half an action range on the sample")

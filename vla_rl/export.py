@@ -8,7 +8,7 @@ import torch
 
 from policies.bundle import Bundle
 from policies.folder import load_policy
-from policies.interface import Observation, Policy
+from policies.interface import Observation, Policy, UserError
 from policies.pack import pack
 from sim.vec_env import SEED_RANGES, VecEnv, seat
 from vla_rl.config import SimConfig
@@ -23,7 +23,7 @@ DECISIONS = 4
 """Recorded decisions, at most; one of each of so many training episodes."""
 
 
-def export(folder: Path, config: SimConfig, out: Path, onnx: bool = False) -> Bundle:
+def export(folder: Path, config: SimConfig, out: Path, onnx: bool = False, executed: int | None = None) -> Bundle:
     """Write the bundle of a policy folder to `out`.
 
     Args:
@@ -31,12 +31,17 @@ def export(folder: Path, config: SimConfig, out: Path, onnx: bool = False) -> Bu
         config: the simulator that it was trained in; its cameras and actions go into the bundle.
         out: a folder that does not exist yet.
         onnx: also write `policy.onnx`, and hold it against torch.
+        executed: control steps before the next decision, if fewer than in training.
 
     Raises:
-        UserError: `out` exists, or the policy does not fit the simulator or ONNX.
+        UserError: `out` exists, `executed` does not fit the chunk, or the policy does not fit the simulator or ONNX.
         BundleError: what was written does not act as the policy; nothing is left at `out`.
     """
     policy = load_policy(folder)
+    if executed is not None:
+        if not 1 <= executed <= policy.spec.executed:
+            raise UserError(f"executed must lie in 1..{policy.spec.executed}, what the policy was trained with; got {executed}")
+        policy.spec = policy.spec.model_copy(update={"executed": executed})
     env = make_env(config.model_copy(update={"num_envs": max(DECISIONS, len(config.tasks)), "workers": 1}))
     try:
         require_matching_env(policy.spec, env)
