@@ -20,12 +20,10 @@ import sim
 from policies.config import GaussianHeadConfig, PolicyConfig
 from policies.deployed import open_bundle
 from policies.folder import save_policy
-from policies.vla import VlaPolicy
+from tests.random_run import random_run
 from tests.ros import LATCHED, Graph, Process, unique_domain, write_profile
 from vla_rl.cli import main
-from vla_rl.config import Config, SimConfig
-from vla_rl.presets import dump_yaml
-from vla_rl.train import make_env, make_spec
+from vla_rl.config import SimConfig
 
 pytestmark = pytest.mark.ros
 TASK, SEED = "reach", 11
@@ -42,16 +40,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy with random weights. It moves by what it sees, and slowly, so that no joint comes to its limit."""
     folder = tmp_path_factory.mktemp("run")
     config = PolicyConfig(chunk=6, executed=4, head=GaussianHeadConfig())
-    env = make_env(SIM)
-    spec = make_spec(env.spec, config)
-    env.close()
-    torch.manual_seed(0)
-    policy = VlaPolicy(config, spec)
+    policy = random_run(folder, SIM, config)
     with torch.no_grad():
         for parameter in policy.head.mean[-1].parameters():
             parameter *= 0.02
     save_policy(policy, folder / "policy")
-    dump_yaml(Config(sim=SIM, policy=config), folder / "config.yaml")
     assert main(["export", str(folder), "--out", str(folder / "bundle")]) == 0
     return folder / "bundle"
 

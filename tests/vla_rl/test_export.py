@@ -13,21 +13,18 @@ from policies.action_map import map_actions
 from policies.bundle_folder import read_bundle
 from policies.config import FlowHeadConfig, PolicyConfig
 from policies.deployed import open_bundle
-from policies.folder import save_policy
 from policies.interface import ActionSpec
-from policies.vla import VlaPolicy
 from sim.camera import Camera
 from sim.control import Command, action_spec, follow
 from sim.randomize import Randomize, TimingTerms
 from sim.robots import ARM7
 from sim.state import SceneState
 from sim.tabletop import CAMERAS
+from tests.random_run import random_run
 from tests.vla_rl.test_cli import refused
 from vla_rl.cli import main
-from vla_rl.config import Config, SimConfig
+from vla_rl.config import SimConfig
 from vla_rl.deployment import _pinhole, _pose, action_map, joint_limits, seen_delays
-from vla_rl.presets import dump_yaml
-from vla_rl.train import make_env, make_spec
 
 JOINTS = SimConfig(backend="mujoco", tasks=("lift", "push"), num_envs=2, workers=1, image_px=32, control="joint_delta")
 
@@ -77,13 +74,7 @@ def test_camera_parameters_are_those_of_the_camera(camera: Camera) -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a random policy."""
     folder = tmp_path_factory.mktemp("run")
-    config = PolicyConfig(chunk=4, executed=2, head=FlowHeadConfig())
-    env = make_env(JOINTS)
-    spec = make_spec(env.spec, config)
-    env.close()
-    torch.manual_seed(0)
-    save_policy(VlaPolicy(config, spec), folder / "policy")
-    dump_yaml(Config(sim=JOINTS, policy=config), folder / "config.yaml")
+    random_run(folder, JOINTS, PolicyConfig(chunk=4, executed=2, head=FlowHeadConfig()))
     return folder
 
 
