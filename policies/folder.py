@@ -46,11 +46,24 @@ def save_policy(policy: Policy, folder: Path) -> None:
     policy.save(folder)
 
 
-def load_policy(folder: Path, device: str = "cpu") -> Policy:
-    """Read a policy folder. Raises `FolderError` naming the first file, tensor, shape or statistic that is wrong."""
+def load_policy(folder: Path, device: str = "cpu", executed: int | None = None) -> Policy:
+    """Read a policy folder.
+
+    Args:
+        folder: of `save_policy`.
+        device: of torch.
+        executed: control steps before the next decision, if fewer than in training.
+
+    Raises:
+        FolderError: naming the first file, tensor, shape or statistic that is wrong, or an `executed` that does not fit.
+    """
     _require_files(folder, "spec.json", "config.yaml")
     try:
         spec = PolicySpec.load(folder / "spec.json")
+        if executed is not None:
+            if not 1 <= executed <= spec.executed:
+                raise FolderError(f"executed must lie in 1..{spec.executed}, what {folder} was trained with; got {executed}")
+            spec = spec.model_copy(update={"executed": executed})
         config = TypeAdapter(AnyPolicyConfig).validate_python(yaml.safe_load((folder / "config.yaml").read_text()))
         if isinstance(config, SmolVlaConfig):
             _require_files(folder, "config.json", "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json")

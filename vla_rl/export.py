@@ -8,7 +8,7 @@ import torch
 
 from policies.bundle import Bundle
 from policies.folder import load_policy
-from policies.interface import Observation, Policy, UserError
+from policies.interface import Observation, Policy
 from policies.pack import pack
 from sim.vec_env import SEED_RANGES, VecEnv, seat
 from vla_rl.config import SimConfig
@@ -37,11 +37,7 @@ def export(folder: Path, config: SimConfig, out: Path, onnx: bool = False, execu
         UserError: `out` exists, `executed` does not fit the chunk, or the policy does not fit the simulator or ONNX.
         BundleError: what was written does not act as the policy; nothing is left at `out`.
     """
-    policy = load_policy(folder)
-    if executed is not None:
-        if not 1 <= executed <= policy.spec.executed:
-            raise UserError(f"executed must lie in 1..{policy.spec.executed}, what the policy was trained with; got {executed}")
-        policy.spec = policy.spec.model_copy(update={"executed": executed})
+    policy = load_policy(folder, executed=executed)
     env = make_env(config.model_copy(update={"num_envs": max(DECISIONS, len(config.tasks)), "workers": 1}))
     try:
         require_matching_env(policy.spec, env)
