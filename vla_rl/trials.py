@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 FILE = "trials.json"
 BEAT_HZ = 20.0
+POLL_S = 0.02
+LATCHED = ("fault", "estop")
 WAIT_S = 120.0
 """How long anything on the graph may take before it counts as failed."""
 SETTLE_S = 0.1
@@ -69,11 +71,12 @@ def trials(
     from sim.tasks import TASKS
     from vla_rl.evaluate import Evaluation, format_table
 
+    read_bundle(bundle)  # before anything starts
+
     if task not in TASKS:
         raise UserError(f"unknown tabletop task '{task}'; allowed: {', '.join(TASKS)}")
     if episodes < 1 or skip < 0 or skip + episodes > len(SEED_RANGES["test"]):
         raise UserError(f"episodes must be at least 1 and skip at least 0, within {len(SEED_RANGES['test'])} test seeds")
-    control_hz = read_bundle(bundle).spec.control_hz
     other = Evaluation.load(against) if against else None
     first = SEED_RANGES["test"].start + skip
     if other is not None and [(t.task, t.first_seed, len(t.steps)) for t in other.tasks] != [(task, first, episodes)]:
@@ -85,7 +88,7 @@ def trials(
     }
     with _processes(commands, out) as alive, _trial(robot, alive) as trial:
         trial.begin()
-        result = _score(trial, task, range(first, first + episodes), control_hz)
+        result = _score(trial, task, range(first, first + episodes))
     evaluation = Evaluation(split="test", tasks=(result,))
     evaluation.save(out / FILE)
     print(format_table(evaluation))
@@ -123,7 +126,8 @@ class Trial:
         self._bridge, self._arm = bridge, arm
         self.episode: dict[str, Any] = {}
         self.status: dict[str, Any] = {"state": "", "cause": ""}
-        self._solved_from: int | None = None
+        self._armed_at: int | None = None
+        self._horizon = 0
         self.solved = False
         node.create_subscription(String, f"{arm}/episode", self._report, 50)
         node.create_subscription(String, f"{bridge}/status", self._see, STATUS_QOS)
@@ -131,11 +135,11 @@ class Trial:
 
     def begin(self) -> None:
         """Wait for everything to be on the graph."""
-        self._until(lambda: self.status["state"] in ("standby", "estop") and bool(self.episode), "robot and bridge are there")
+        self._until(lambda: self.status["state"] in ("standby", *LATCHED) and bool(self.episode), "robot and bridge are there")
         self._until(lambda: self._node.count_publishers(f"{self._bridge}/heartbeat") > 0, "the policy is loaded")
 
-    def start(self, task: str, seed: int) -> None:
-        """Put the robot to the start of an episode, and arm."""
+    def start(self, task: str, seed: int, horizon: int) -> None:
+        """Put the robot to the start of an episode of `horizon` control steps, and arm."""
         self._recover()
         self._until(lambda: self.status["state"] in ("standby", "inactive"), "the bridge stands by")
         self._lifecycle(DEACTIVATE)
@@ -143,31 +147,27 @@ class Trial:
         time.sleep(SETTLE_S)
         self._lifecycle(ACTIVATE)
         self._until(lambda: self.status["state"] == "standby", "the bridge holds")
-        self.solved, self._solved_from = False, None
+        self.solved, self._armed_at, self._horizon = False, None, horizon
         self._until(lambda: self._call(f"{self._bridge}/arm").success, "the bridge arms")
-        self._solved_from = self.episode["steps"]
+        self._armed_at = self.episode["steps"]
 
-    def finish(self, horizon_s: float, steps: int) -> int:
-        """Watch an armed robot until the task is solved or its time is up, then disarm. Returns the control steps taken."""
-        began_s = time.monotonic()
-        while not self.solved and self._taken < steps and time.monotonic() - began_s < 5 * horizon_s:
-            self._check()
-            time.sleep(0.02)
-            if self.status["state"] in ("fault", "estop"):
-                break
+    def finish(self) -> int:
+        """Watch an armed robot until the task is solved, its time is up or it was stopped; disarm. Returns the control steps taken."""
+        self._until(lambda: self.solved or self._taken >= self._horizon or self.status["state"] in LATCHED, "the episode ends")
         taken = self._taken
         self._call(f"{self._bridge}/disarm")
-        return max(1, min(taken, steps))
+        self._recover()
+        return max(1, min(taken, self._horizon))
 
     def _recover(self) -> None:
         """Reset a latched stop, and say what it was."""
-        if self.status["state"] in ("fault", "estop"):
+        if self.status["state"] in LATCHED:
             print(f"seed {self.episode['seed']}: {self.status['state']}, {self.status['cause']}", flush=True)
             self._until(lambda: self._call(f"{self._bridge}/reset_fault").success, "the bridge is reset")
 
     @property
     def _taken(self) -> int:
-        return self.episode["steps"] - self._solved_from if self._solved_from is not None else 0
+        return self.episode["steps"] - self._armed_at if self._armed_at is not None else 0
 
     def _place(self, task: str, seed: int) -> None:
         from rcl_interfaces.srv import SetParameters
@@ -210,7 +210,7 @@ class Trial:
                 raise TrialError(
                     f"waited {WAIT_S:g} s in vain until {what}; the bridge is in '{self.status['state']}' {self.status['cause']}"
                 )
-            time.sleep(0.05)
+            time.sleep(POLL_S)
 
     def _check(self) -> None:
         if ended := self._alive():
@@ -218,7 +218,7 @@ class Trial:
 
     def _report(self, message: Any) -> None:
         self.episode = json.loads(message.data)
-        if self._solved_from is not None and self.episode["steps"] > self._solved_from:
+        if 0 < self._taken <= self._horizon:
             self.solved = self.solved or bool(self.episode["success_now"])
 
     def _see(self, message: Any) -> None:
@@ -232,7 +232,7 @@ class Trial:
         self._deadman.publish(Joy(buttons=[1]))
 
 
-def _score(trial: Trial, task: str, seeds: Sequence[int], control_hz: float) -> TaskResult:
+def _score(trial: Trial, task: str, seeds: Sequence[int]) -> TaskResult:
     """Play every seed, and show how it goes."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -245,8 +245,8 @@ def _score(trial: Trial, task: str, seeds: Sequence[int], control_hz: float) -> 
     with Progress(*columns) as progress:
         bar = progress.add_task("trials", total=len(seeds))
         for seed in seeds:
-            trial.start(task, seed)
-            steps.append(trial.finish(horizon / control_hz, horizon))
+            trial.start(task, seed, horizon)
+            steps.append(trial.finish())
             outcomes += "1" if trial.solved else "0"
             progress.update(bar, advance=1, description=f"trials, {outcomes.count('1')} solved")
     return TaskResult(task=task, first_seed=seeds[0], outcomes=outcomes, at_end=outcomes, steps=tuple(steps))
