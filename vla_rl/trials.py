@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -22,7 +22,6 @@ from policies.interface import UserError
 from sim.vec_env import SEED_RANGES
 
 if TYPE_CHECKING:
-    from robot.ros2.trial import Trial
     from vla_rl.evaluate import Evaluation, TaskResult
 
 FILE = "trials.json"
@@ -83,7 +82,7 @@ def trials(
     return 0
 
 
-def _score(trial: Trial, task: str, seeds: Sequence[int]) -> TaskResult:
+def _score(trial: Any, task: str, seeds: Sequence[int]) -> TaskResult:
     """Play every seed, and show how it goes."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
