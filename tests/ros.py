@@ -30,6 +30,7 @@ WAIT_S = 120.0
 """Machines that run tests are loaded; a condition that is never met fails after so long."""
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
+# Test processes side by side have one parent, and half of the domains each.
 _worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
 _domains = itertools.count(os.getppid() + 50 * int(_worker))
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -22,6 +22,7 @@ from policies.interface import UserError
 from sim.vec_env import SEED_RANGES
 
 if TYPE_CHECKING:
+    from robot.ros2.trial import Trial
     from vla_rl.evaluate import Evaluation, TaskResult
 
 FILE = "trials.json"
@@ -56,7 +57,6 @@ def trials(
     from vla_rl.evaluate import Evaluation, format_table
 
     read_bundle(bundle)  # before anything starts
-
     if task not in TASKS:
         raise UserError(f"unknown tabletop task '{task}'; allowed: {', '.join(TASKS)}")
     if episodes < 1 or skip < 0 or skip + episodes > len(SEED_RANGES["test"]):
@@ -82,7 +82,7 @@ def trials(
     return 0
 
 
-def _score(trial: Any, task: str, seeds: Sequence[int]) -> TaskResult:
+def _score(trial: Trial, task: str, seeds: Sequence[int]) -> TaskResult:
     """Play every seed, and show how it goes."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -120,6 +120,7 @@ def _processes(commands: dict[str, list[str]], logs: Path) -> Iterator[Callable[
         gone = [name for name, process in running.items() if process.poll() is not None]
         return f"{gone[0]} ended: {(logs / f'{gone[0]}.log').read_text()[-2000:]}" if gone else ""
 
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left running
     try:
         for name, command in commands.items():
             with (logs / f"{name}.log").open("w") as log:
@@ -138,6 +139,7 @@ def _processes(commands: dict[str, list[str]], logs: Path) -> Iterator[Callable[
                 process.wait(END_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,9 +9,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.srv import SetParameters
+from rclpy.client import Client
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Joy
+from std_msgs.msg import Bool, String
+from std_srvs.srv import Trigger
 
 from policies.interface import UserError
+from robot.profile import load_profile
+from robot.ros2.comms import CommsThread, make_executor
+from robot.ros2.operators import BEAT_QOS, ESTOP_QOS
+from robot.ros2.reports import STATUS_QOS
 
 BEAT_HZ = 20.0
 POLL_S = 0.02
@@ -20,8 +34,6 @@ WAIT_S = 120.0
 """How long anything on the graph may take before it counts as failed."""
 SETTLE_S = 0.1
 """After a reset, until joint states of the new start have come in."""
-DEACTIVATE, ACTIVATE = 4, 3
-"""Lifecycle transitions."""
 
 
 class TrialError(UserError):
@@ -33,15 +45,6 @@ class Trial:
 
     def __init__(self, node: Node, robot: str, alive: Callable[[], str]) -> None:
         """`node` is spun by another thread; `alive` says which process ended, if one has."""
-        from lifecycle_msgs.srv import ChangeState
-        from rcl_interfaces.srv import SetParameters
-        from sensor_msgs.msg import Joy
-        from std_msgs.msg import Bool, String
-        from std_srvs.srv import Trigger
-
-        from robot.ros2.operators import BEAT_QOS, ESTOP_QOS
-        from robot.ros2.reports import STATUS_QOS
-
         bridge, arm = f"/{robot}/bridge", f"/{robot}/sim_robot"
         self._node, self._alive = node, alive
         self._estop = node.create_publisher(Bool, f"{bridge}/estop", ESTOP_QOS)
@@ -72,10 +75,10 @@ class Trial:
         """Put the robot to the start of an episode of `horizon` control steps, and arm."""
         self._recover()
         self._until(lambda: self.status["state"] in ("standby", "inactive"), "the bridge stands by")
-        self._lifecycle(DEACTIVATE)
+        self._lifecycle(Transition.TRANSITION_DEACTIVATE)
         self._place(task, seed)
         time.sleep(SETTLE_S)
-        self._lifecycle(ACTIVATE)
+        self._lifecycle(Transition.TRANSITION_ACTIVATE)
         self._until(lambda: self.status["state"] == "standby", "the bridge holds")
         self.solved, self._armed_at, self._horizon = False, None, horizon
         self._until(lambda: self._call(f"{self._bridge}/arm").success, "the bridge arms")
@@ -100,10 +103,6 @@ class Trial:
         return self.episode["steps"] - self._armed_at if self._armed_at is not None else 0
 
     def _place(self, task: str, seed: int) -> None:
-        from rcl_interfaces.srv import SetParameters
-        from rclpy.parameter import Parameter
-        from std_msgs.msg import String
-
         wanted = [Parameter(name, value=value).to_parameter_msg() for name, value in (("task", task), ("seed", seed))]
         answers = self._ask(self._set, SetParameters.Request(parameters=wanted), "the robot's parameters").results
         if not all(answer.successful for answer in answers):
@@ -115,18 +114,14 @@ class Trial:
         self._until(lambda: self.episode.get("seed") == seed, "the robot is at its start")
 
     def _lifecycle(self, transition: int) -> None:
-        from lifecycle_msgs.srv import ChangeState
-
         request = ChangeState.Request()
         request.transition.id = transition
         self._until(lambda: self._ask(self._change, request, "the bridge's lifecycle").success, f"transition {transition} of the bridge")
 
-    def _call(self, name: str) -> Any:
-        from std_srvs.srv import Trigger
-
+    def _call(self, name: str) -> Trigger.Response:
         return self._ask(self._services[name], Trigger.Request(), name)
 
-    def _ask(self, client: Any, request: Any, what: str) -> Any:
+    def _ask(self, client: Client, request: Any, what: str) -> Any:
         self._until(client.service_is_ready, f"{what} is there")
         future = client.call_async(request)
         self._until(future.done, f"{what} answers")
@@ -135,29 +130,23 @@ class Trial:
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         end_s = time.monotonic() + WAIT_S
         while not condition():
-            self._check()
+            if ended := self._alive():
+                raise TrialError(ended)
             if time.monotonic() > end_s:
                 raise TrialError(
                     f"waited {WAIT_S:g} s in vain until {what}; the bridge is in '{self.status['state']}' {self.status['cause']}"
                 )
             time.sleep(POLL_S)
 
-    def _check(self) -> None:
-        if ended := self._alive():
-            raise TrialError(ended)
-
-    def _report(self, message: Any) -> None:
+    def _report(self, message: String) -> None:
         self.episode = json.loads(message.data)
         if 0 < self._taken <= self._horizon:
             self.solved = self.solved or bool(self.episode["success_now"])
 
-    def _see(self, message: Any) -> None:
+    def _see(self, message: String) -> None:
         self.status = json.loads(message.data)
 
     def _beat(self) -> None:
-        from sensor_msgs.msg import Joy
-        from std_msgs.msg import Bool
-
         self._estop.publish(Bool(data=False))
         self._deadman.publish(Joy(buttons=[1]))
 
@@ -165,12 +154,6 @@ class Trial:
 @contextmanager
 def operating(profile: Path, alive: Callable[[], str]) -> Iterator[Trial]:
     """The trial of a robot, spun by a thread."""
-    import rclpy
-    from rclpy.signals import SignalHandlerOptions
-
-    from robot.profile import load_profile
-    from robot.ros2.comms import CommsThread, make_executor
-
     failures: list[Exception] = []
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("trials")

@@ -114,7 +114,7 @@ def test_an_oversized_frame_is_refused_unread(joined: bool, port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [b"GET / HTTP/1.1\r\nHost: robot\r\n\r\n", b"\x16\x03\x01\x02\x00" + bytes(100), random.Random(0).randbytes(48)]
+    "payload", [b"GET / HTTP/1.1\r\nHost: robot\r\n\r\n", b"\x16\x03\x01\x02\x00" + bytes(100), random.Random(0).randbytes(64)]
 )
 def test_another_protocol(payload: bytes, port: int) -> None:
     with RawClient(port) as client:
