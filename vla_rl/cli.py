@@ -24,13 +24,7 @@ VERBS = {
     "bench": "rollout | latency      throughput of the rollout engine and its parts; latency of policies side by side",
 }
 
-PROGRAMS = {
-    "deploy": "robot.deploy",
-    "console": "robot.ros2.console",
-    "sim-robot": "sim.ros2.__main__",
-    "doctor": "robot.ros2.doctor",
-    "trials": "vla_rl.trials",
-}
+PROGRAMS = {"deploy": "robot.deploy", "console": "robot.ros2.console", "sim-robot": "sim.ros2.__main__", "doctor": "robot.ros2.doctor"}
 """Verbs that are programs of their own, with their own exit status: each module's `main`."""
 
 EXIT_USER = 2

@@ -150,6 +150,20 @@ def export(args: list[str]) -> None:
         print(f"policy.onnx differs from torch by at most {bundle.onnx.max_difference:.2g} of half an action range on the sample")
 
 
+def trials(args: list[str]) -> None:
+    """`vla-rl trials BUNDLE --robot PROFILE --out DIR [--task lift --episodes 100 --against evaluation.json ...]`."""
+    import importlib.util
+
+    import tyro
+
+    if importlib.util.find_spec("rclpy") is None:
+        raise ConfigError("trials need ROS 2: install the extra 'ros' (pip install 'vla-rl[ros]')")
+    from robot.ros2.trial import operating
+    from vla_rl.trials import TrialsConfig, trials
+
+    trials(tyro.cli(TrialsConfig, args=args, prog="vla-rl trials"), operating)
+
+
 def serve(args: list[str]) -> None:
     """`vla-rl serve BUNDLE [--host 127.0.0.1] [--port 8760] [--token-file FILE --cert FILE --key FILE]`."""
     parser = _parser("serve", "A policy server. On a network address it needs a token and TLS; on 127.0.0.1 neither.")

@@ -12,83 +12,105 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Protocol
 
 import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from policies.bundle_folder import read_bundle
 from policies.interface import UserError
+from sim.tasks import TASKS
 from sim.vec_env import SEED_RANGES
-
-if TYPE_CHECKING:
-    from robot.ros2.trial import Trial
-    from vla_rl.evaluate import Evaluation, TaskResult
+from vla_rl.evaluate import Evaluation, TaskResult, format_table
+from vla_rl.statistics import paired_difference
+from vla_rl.tables import points
 
 FILE = "trials.json"
 END_S = 20.0
 
 
-def trials(
-    bundle: Annotated[Path, tyro.conf.Positional],
-    robot: Path,
-    out: Path,
-    task: str = "lift",
-    episodes: int = 100,
-    skip: int = 0,
-    speed: float = 1.0,
-    against: Path | None = None,
-) -> int:
-    """Success of a deployed policy on the simulated robot, on the test seeds of a task. Holds the dead-man switch: never for a real robot.
+@dataclass(frozen=True)
+class TrialsConfig:
+    """Success of a deployed policy on the simulated robot, on test seeds of a task. Holds the dead-man switch: never for a real robot."""
 
-    Args:
-        bundle: folder of a bundle.
-        robot: the simulated robot's profile, such as configs/robots/arm7.yaml.
-        out: folder for trials.json and the logs of the processes.
-        task: tabletop task.
-        episodes: how many test seeds.
-        skip: leave out so many test seeds first.
-        speed: share of the joint velocity limits, 0 to 1.
-        against: evaluation.json of the same policy in its simulator, on the same seeds; the paired difference is printed.
+    bundle: Annotated[Path, tyro.conf.Positional]
+    """Folder of a bundle."""
+    robot: Path
+    """The simulated robot's profile, such as configs/robots/arm7.yaml."""
+    out: Path
+    """Folder for trials.json and the logs of the processes."""
+    task: str = "lift"
+    """Tabletop task."""
+    episodes: int = 100
+    """How many test seeds."""
+    skip: int = 0
+    """Leave out so many test seeds first."""
+    speed: float = 1.0
+    """Share of the joint velocity limits, 0 to 1."""
+    against: Path | None = None
+    """Evaluation of the same policy in its simulator, on the same seeds; the paired difference is printed."""
+
+
+class Trial(Protocol):
+    """Who operates the robot (`robot.ros2.trial`)."""
+
+    solved: bool
+    """Whether the task was solved within its horizon."""
+
+    def begin(self) -> None:
+        """Wait for everything to be on the graph."""
+        ...
+
+    def start(self, task: str, seed: int, horizon: int) -> None:
+        """Put the robot to the start of an episode, and arm."""
+        ...
+
+    def finish(self) -> int:
+        """Watch the episode to its end. Returns the control steps taken."""
+        ...
+
+
+Operating = Callable[[Path, Callable[[], str]], AbstractContextManager[Trial]]
+"""From a profile, and a function that says which process ended (empty if none did), to a trial."""
+
+
+def trials(config: TrialsConfig, operating: Operating) -> None:
+    """Play the episodes, write `trials.json`, print what came of it.
+
+    Raises:
+        UserError: bad settings, found before anything starts, or a process that ended or does not answer.
     """
-    from policies.bundle_folder import read_bundle
-    from robot.ros2.trial import operating
-    from sim.tasks import TASKS
-    from vla_rl.evaluate import Evaluation, format_table
-
-    read_bundle(bundle)  # before anything starts
+    read_bundle(config.bundle)  # before anything starts
+    task, first = config.task, SEED_RANGES["test"].start + config.skip
     if task not in TASKS:
         raise UserError(f"unknown tabletop task '{task}'; allowed: {', '.join(TASKS)}")
-    if episodes < 1 or skip < 0 or skip + episodes > len(SEED_RANGES["test"]):
+    if config.episodes < 1 or config.skip < 0 or config.skip + config.episodes > len(SEED_RANGES["test"]):
         raise UserError(f"episodes must be at least 1 and skip at least 0, within {len(SEED_RANGES['test'])} test seeds")
-    other = Evaluation.load(against) if against else None
-    first = SEED_RANGES["test"].start + skip
-    if other is not None and [(t.task, t.first_seed, len(t.steps)) for t in other.tasks] != [(task, first, episodes)]:
-        raise UserError(f"{against} is not an evaluation of {task} on the {episodes} test seeds from {first}")
+    other = Evaluation.load(config.against) if config.against else None
+    if other is not None and [(t.task, t.first_seed, len(t.steps)) for t in other.tasks] != [(task, first, config.episodes)]:
+        raise UserError(f"{config.against} is not an evaluation of {task} on the {config.episodes} test seeds from {first}")
+    out, robot = config.out, str(config.robot)
     out.mkdir(parents=True, exist_ok=True)
     commands = {
-        "robot": ["sim-robot", str(robot), "--no-time-code", "--task", task],
-        "deploy": ["deploy", str(bundle), "--robot", str(robot), "--speed", str(speed)],
+        "robot": ["sim-robot", robot, "--no-time-code", "--task", task],
+        "deploy": ["deploy", str(config.bundle), "--robot", robot, "--speed", str(config.speed)],
     }
-    with _processes(commands, out) as alive, operating(robot, alive) as trial:
+    with _processes(commands, out) as alive, operating(config.robot, alive) as trial:
         trial.begin()
-        result = _score(trial, task, range(first, first + episodes))
+        result = _score(trial, task, range(first, first + config.episodes))
     evaluation = Evaluation(split="test", tasks=(result,))
     evaluation.save(out / FILE)
     print(format_table(evaluation))
     if other is not None:
         print(_difference(evaluation, other))
     print(f"results in {out / FILE}")
-    return 0
 
 
 def _score(trial: Trial, task: str, seeds: Sequence[int]) -> TaskResult:
     """Play every seed, and show how it goes."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    from sim.tasks import TASKS
-    from vla_rl.evaluate import TaskResult
-
     horizon = TASKS[task].horizon
     outcomes, steps = "", []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -104,9 +126,6 @@ def _score(trial: Trial, task: str, seeds: Sequence[int]) -> TaskResult:
 
 def _difference(ours: Evaluation, theirs: Evaluation) -> str:
     """One sentence: success over ROS 2 less success in the simulator, paired by seed."""
-    from vla_rl.statistics import paired_difference
-    from vla_rl.tables import points
-
     found = paired_difference([ours.array], [theirs.array])
     return f"over ROS 2 less in the simulator: {points(found.value)} points (95 % {points(found.low)} to {points(found.high)})"
 
@@ -140,12 +159,3 @@ def _processes(commands: dict[str, list[str]], logs: Path) -> Iterator[Callable[
             except subprocess.TimeoutExpired:
                 process.kill()
         signal.signal(signal.SIGTERM, before)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input."""
-    import importlib.util
-
-    if importlib.util.find_spec("rclpy") is None:
-        raise UserError("trials need ROS 2: install the extra 'ros' (pip install 'vla-rl[ros]')")
-    return tyro.cli(trials, args=argv, prog="vla-rl trials")
