@@ -93,10 +93,16 @@ class Trial:
         return max(1, min(taken, self._horizon))
 
     def _recover(self) -> None:
-        """Reset a latched stop, and say what it was."""
+        """Reset a latched stop until the bridge says that nothing is latched, and say what it was."""
+
+        def unlatched() -> bool:
+            if self.status["state"] in LATCHED:
+                self._call(f"{self._bridge}/reset_fault")
+            return self.status["state"] not in LATCHED
+
         if self.status["state"] in LATCHED:
             print(f"seed {self.episode['seed']}: {self.status['state']}, {self.status['cause']}", flush=True)
-            self._until(lambda: self._call(f"{self._bridge}/reset_fault").success, "the bridge is reset")
+            self._until(unlatched, "the bridge is reset")
 
     @property
     def _taken(self) -> int:

@@ -12,7 +12,7 @@ from policies.bundle_folder import read_bundle
 from policies.config import GaussianHeadConfig, PolicyConfig
 from tests.random_run import random_run
 from tests.repo.imports import ROOT
-from tests.ros import unique_domain
+from tests.ros import unique_domain, write_profile
 from tests.vla_rl.test_cli import refused
 from vla_rl.cli import main
 from vla_rl.config import SimConfig
@@ -20,6 +20,7 @@ from vla_rl.evaluate import Evaluation, TaskResult
 
 pytestmark = pytest.mark.ros
 PROFILE = str(ROOT / "configs" / "robots" / "arm7.yaml")
+PATIENT = {"heartbeat_timeout_s": 10.0, "deadman_timeout_s": 5.0, "frozen_s": 10.0, "starvation_s": 20.0, "watchdog_misses": 200}
 SIM = SimConfig(backend="mujoco", tasks=("reach",), num_envs=1, workers=1, image_px=64, control="joint_delta")
 
 
@@ -45,7 +46,8 @@ def test_episodes_are_scored_and_paired(
     monkeypatch.setenv("ROS_DOMAIN_ID", str(unique_domain()))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     against = str(evaluation(tmp_path / "evaluation.json", 2_000_003))
-    arguments = [str(bundle), "--robot", PROFILE, "--task", "reach", "--episodes", "2", "--skip", "3"]
+    patient = write_profile(tmp_path, ages={"state_s": 2.0, "image_s": 5.0, "chunk_s": 10.0}, safety=PATIENT)  # machines are loaded
+    arguments = [str(bundle), "--robot", str(patient), "--task", "reach", "--episodes", "2", "--skip", "3"]
     assert main(["trials", *arguments, "--out", str(tmp_path / "trials"), "--against", against]) == 0
     task = Evaluation.load(tmp_path / "trials" / "trials.json").tasks[0]
     assert (task.task, task.first_seed, len(task.outcomes)) == ("reach", 2_000_003, 2)
