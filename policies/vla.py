@@ -1,7 +1,7 @@
 """A small vision-language-action policy: image, instruction and proprioception tokens through one transformer trunk.
 
-images ─► ConvEncoder ──┐
-instruction ─► bytes ───┼─► BERT trunk over [text, state, image tokens, K step queries] ─► head ─► chunk (K, A)
+images ─► encoder ──────┐
+instruction ─► encoder ─┼─► BERT trunk over [text, state, image tokens, K step queries] ─► head ─► chunk (K, A)
 state ─► normalise ─────┘
 
 B batch · K chunk steps · A action dimensions · W trunk width
@@ -36,9 +36,9 @@ from policies.heads.gaussian import GaussianHead
 from policies.heads.meanflow import MeanFlowHead
 from policies.heads.tokens import TokenHead
 from policies.interface import Mode, Observation, PolicySpec, SpecError
-from policies.language import ByteEncoder, MiniLmEncoder
+from policies.language import ByteEncoder, MiniLmEncoder, MiniLmWordsEncoder
 from policies.normalize import Normalizer
-from policies.vision import ConvEncoder, EfficientNetLiteEncoder
+from policies.vision import ConvEncoder, EfficientNetLiteEncoder, KeypointEncoder
 
 Head = TokenHead | GaussianHead | DenoisingHead | MeanFlowHead
 
@@ -57,6 +57,9 @@ SIZES = {
     "small": Size(width=256, layers=4, heads=8, channels=(96, 192)),
     "base": Size(width=512, layers=8, heads=8, channels=(128, 256)),
 }
+
+
+LANGUAGES = {"bytes": ByteEncoder, "minilm": MiniLmEncoder, "minilm-words": MiniLmWordsEncoder}
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class VlaPolicy(nn.Module):
         self.autocast: torch.dtype | None = None  # lower precision of the backbone; heads and log-probabilities stay float32
         size = SIZES[config.size]
         self.normalizer = Normalizer(spec)
-        self.language = MiniLmEncoder(size.width) if config.language == "minilm" else ByteEncoder(size.width)
+        self.language = LANGUAGES[config.language](size.width)
         encoders = [_image_encoder(config, size, entry.shape[0]) for entry in spec.of_kind("image")]
         self.vision = nn.ModuleList(encoders)
         self.state = nn.Sequential(
@@ -202,10 +205,14 @@ def _head(config: HeadConfig, size: Size, spec: PolicySpec) -> Head:
             return MeanFlowHead(size.width, size.heads, spec.action.dim, spec.chunk, config)
 
 
-def _image_encoder(config: PolicyConfig, size: Size, image_px: int) -> ConvEncoder | EfficientNetLiteEncoder:
-    if config.vision == "efficientnet-lite0":
-        return EfficientNetLiteEncoder(size.width, image_px)
-    return ConvEncoder(size.channels, size.width, image_px)
+def _image_encoder(config: PolicyConfig, size: Size, image_px: int) -> ConvEncoder | KeypointEncoder | EfficientNetLiteEncoder:
+    match config.vision:
+        case "conv":
+            return ConvEncoder(size.channels, size.width, image_px)
+        case "keypoints":
+            return KeypointEncoder(size.channels[0] // 2, size.width, image_px)
+        case "efficientnet-lite0":
+            return EfficientNetLiteEncoder(size.width, image_px)
 
 
 def _require_supported(spec: PolicySpec) -> None:
