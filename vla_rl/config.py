@@ -88,6 +88,9 @@ class SftConfig(Strict):
     """AdamW weight decay."""
     shift_px: Annotated[int, Field(ge=0)] = 4
     """Random image translation augmentation [pixel]; 0 turns it off."""
+    state_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of observations whose state entries are hidden, set to the middle of their range. Along a demonstration the next
+    actions mostly follow from the state, and a policy that copies them (arXiv 2010.14876) never learns to look."""
     grad_clip: Rate = 1.0
     """Gradient norm limit."""
     checkpoint_every: Positive = 500

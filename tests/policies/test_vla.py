@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -135,9 +136,10 @@ def test_missing_file_truncated_weights_and_unknown_config_key(policy: VlaPolicy
         load_policy(tmp_path)
 
 
-def test_pretrained_encoders_score_identically_every_time() -> None:
+@pytest.mark.parametrize(("vision", "language"), [("efficientnet-lite0", "minilm"), ("keypoints", "minilm-words")])
+def test_pretrained_encoders_score_identically_every_time(vision: Literal["keypoints", "efficientnet-lite0"], language: Literal["minilm", "minilm-words"]) -> None:
     torch.manual_seed(0)
-    policy = VlaPolicy(PolicyConfig(vision="efficientnet-lite0", language="minilm"), SPEC)
+    policy = VlaPolicy(PolicyConfig(vision=vision, language=language), SPEC)
     obs = observations(3)
     with torch.no_grad():
         first, again = policy.encode(obs).features, policy.encode(obs).features

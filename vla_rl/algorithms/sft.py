@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from policies.interface import Observation, Policy
+from policies.interface import Observation, Policy, PolicySpec
 from vla_rl.batch import rows_of
 from vla_rl.config import SftConfig
 from vla_rl.optimize import Loss, adamw, gradient_step, schedule, set_learning_rate
@@ -35,12 +35,14 @@ class Sft:
             chunk: `(B, K, A)` actions in the spec's units.
             mask: `(B, K)` bool, false beyond the episode's end.
             step: index of this gradient step; sets the learning rate.
-            generator: draws the image augmentation, and noise and times of denoising heads.
+            generator: draws image augmentation and state dropout, and noise and times of denoising heads.
         """
         set_learning_rate(self.optimizer, schedule(step, self.config.steps, self.config.warmup))
         if self.config.shift_px:
             images = {entry.name for entry in self.policy.spec.of_kind("image")}
             obs = {name: random_shift(value, self.config.shift_px, generator) if name in images else value for name, value in obs.items()}
+        if self.config.state_dropout:
+            obs = hidden_states(obs, self.policy.spec, self.config.state_dropout, generator)
         device, weight = self.policy.device, torch.ones(len(chunk))
         chunk, weight, elements = chunk.to(device), weight.to(device), mask[..., None].expand(chunk.shape).to(device)
 
@@ -50,6 +52,16 @@ class Sft:
 
         parts = torch.arange(len(chunk)).chunk(self.accumulate)
         return gradient_step(self.optimizer, loss, parts, self.config.grad_clip, weight) | {"lr": self.optimizer.param_groups[0]["lr"]}
+
+
+def hidden_states(obs: Observation, spec: PolicySpec, share: float, generator: torch.Generator) -> Observation:
+    """`obs` with all state entries of about `share` of its rows in the middle of their ranges, where they say nothing."""
+    states = spec.of_kind("state")
+    hidden = torch.rand(len(obs[states[0].name]), generator=generator) < share
+    middle = {entry.name: (torch.tensor(entry.low) + torch.tensor(entry.high)) / 2 for entry in states}
+    return {
+        name: torch.where(hidden[:, None], middle[name], torch.as_tensor(value)) if name in middle else value for name, value in obs.items()
+    }
 
 
 def random_shift(image: np.ndarray | torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
