@@ -137,7 +137,9 @@ def test_missing_file_truncated_weights_and_unknown_config_key(policy: VlaPolicy
 
 
 @pytest.mark.parametrize(("vision", "language"), [("efficientnet-lite0", "minilm"), ("keypoints", "minilm-words")])
-def test_pretrained_encoders_score_identically_every_time(vision: Literal["keypoints", "efficientnet-lite0"], language: Literal["minilm", "minilm-words"]) -> None:
+def test_pretrained_encoders_score_identically_every_time(
+    vision: Literal["keypoints", "efficientnet-lite0"], language: Literal["minilm", "minilm-words"]
+) -> None:
     torch.manual_seed(0)
     policy = VlaPolicy(PolicyConfig(vision=vision, language=language), SPEC)
     obs = observations(3)

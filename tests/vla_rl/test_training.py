@@ -13,10 +13,11 @@ import torch
 from policies.config import PolicyConfig, TokenHeadConfig
 from policies.interface import SpecError, UserError
 from policies.vla import VlaPolicy
+from tests.policies import helpers
 from tests.vla_rl.counting import SPEC, CountingEnv, counting_policy
 from vla_rl import checkpoint
 from vla_rl.algorithms.opd import Opd
-from vla_rl.algorithms.sft import Sft, random_shift
+from vla_rl.algorithms.sft import Sft, hidden_states, random_shift
 from vla_rl.batch import Batch, Episode
 from vla_rl.checkpoint import list_checkpoints
 from vla_rl.config import Config, OpdConfig, SftConfig, SimConfig
@@ -242,3 +243,12 @@ def test_random_shift_repeats_the_border() -> None:
     shifted = {random_shift(image, 1, torch.Generator().manual_seed(seed))[0, :, :, 0].numpy().tobytes() for seed in range(200)}
     padded = np.pad(image[0, :, :, 0], 1, mode="edge")
     assert shifted == {padded[y : y + 4, x : x + 4].tobytes() for y in range(3) for x in range(3)}
+
+
+def test_state_dropout_hides_whole_rows_and_nothing_else() -> None:
+    obs = helpers.observations(400)
+    seen = hidden_states(obs, helpers.SPEC, 0.25, torch.Generator().manual_seed(0))
+    hidden = (torch.as_tensor(seen[helpers.STATE]) == torch.tensor([0.0, 0.5])).all(1).numpy()  # the middle of the spec's ranges
+    assert 70 <= hidden.sum() <= 130
+    assert np.array_equal(np.asarray(seen[helpers.STATE])[~hidden], obs[helpers.STATE][~hidden])
+    assert all(seen[name] is obs[name] for name in (helpers.IMAGE, helpers.TEXT))
