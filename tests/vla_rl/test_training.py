@@ -17,7 +17,7 @@ from tests.policies import helpers
 from tests.vla_rl.counting import SPEC, CountingEnv, counting_policy
 from vla_rl import checkpoint
 from vla_rl.algorithms.opd import Opd
-from vla_rl.algorithms.sft import Sft, hidden_states, random_shift
+from vla_rl.algorithms.sft import Sft, drop_states, random_shift
 from vla_rl.batch import Batch, Episode
 from vla_rl.checkpoint import list_checkpoints
 from vla_rl.config import Config, OpdConfig, SftConfig, SimConfig
@@ -247,7 +247,7 @@ def test_random_shift_repeats_the_border() -> None:
 
 def test_state_dropout_hides_whole_rows_and_nothing_else() -> None:
     obs = helpers.observations(400)
-    seen = hidden_states(obs, helpers.SPEC, 0.25, torch.Generator().manual_seed(0))
+    seen = drop_states(obs, helpers.SPEC, 0.25, torch.Generator().manual_seed(0))
     hidden = (torch.as_tensor(seen[helpers.STATE]) == torch.tensor([0.0, 0.5])).all(1).numpy()  # the middle of the spec's ranges
     assert 70 <= hidden.sum() <= 130
     assert np.array_equal(np.asarray(seen[helpers.STATE])[~hidden], obs[helpers.STATE][~hidden])

@@ -42,7 +42,7 @@ class Sft:
             images = {entry.name for entry in self.policy.spec.of_kind("image")}
             obs = {name: random_shift(value, self.config.shift_px, generator) if name in images else value for name, value in obs.items()}
         if self.config.state_dropout:
-            obs = hidden_states(obs, self.policy.spec, self.config.state_dropout, generator)
+            obs = drop_states(obs, self.policy.spec, self.config.state_dropout, generator)
         device, weight = self.policy.device, torch.ones(len(chunk))
         chunk, weight, elements = chunk.to(device), weight.to(device), mask[..., None].expand(chunk.shape).to(device)
 
@@ -54,7 +54,7 @@ class Sft:
         return gradient_step(self.optimizer, loss, parts, self.config.grad_clip, weight) | {"lr": self.optimizer.param_groups[0]["lr"]}
 
 
-def hidden_states(obs: Observation, spec: PolicySpec, share: float, generator: torch.Generator) -> Observation:
+def drop_states(obs: Observation, spec: PolicySpec, share: float, generator: torch.Generator) -> Observation:
     """`obs` with all state entries of about `share` of its rows in the middle of their ranges, where they say nothing."""
     states = spec.of_kind("state")
     hidden = torch.rand(len(obs[states[0].name]), generator=generator) < share
