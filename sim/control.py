@@ -33,6 +33,10 @@ YAW_STEP = 0.2
 """[rad] per control step."""
 JOINT_STEP = 0.1
 """[rad] per control step."""
+PLANNED_STEP = 0.015
+"""How far an expert in joint steps moves the tool in a control step, per axis [m]; joints that lag more bend its path."""
+JOINT_LEAD = 0.3
+"""How far an expert's joint targets may run ahead of joints that are blocked [rad]."""
 WORKSPACE = ((0.25, -0.4, 0.01), (0.75, 0.4, 0.5))
 """Corners of the box that tool targets stay in [m]."""
 DAMPING = 0.05
@@ -97,34 +101,45 @@ def follow(kind: Kind, robot: Robot, command: Command, action: torch.Tensor, sta
 
 
 def towards(kind: Kind, robot: Robot, command: Command, waypoint: Waypoint, state: SceneState, limits: torch.Tensor) -> torch.Tensor:
-    """The action `(B, A)` that leads to a waypoint, at most at full speed."""
+    """The action `(B, A)` that leads to a waypoint, from where the servos are told to go, not from where they are.
+
+    A plan from the measured joints would take back in one step all that they lag and all that noise has added: labels as
+    noisy as the path.
+    """
     turn = wrap(waypoint.yaw - command.yaw, math.pi)
     gripper = 2 * waypoint.opening[:, None] - 1
     if kind == "ee_delta":
         move = (waypoint.tool - command.tool) / TOOL_STEP
         move = move / move.abs().amax(1, keepdim=True).clamp_min(1)  # a straight line
         return torch.cat([move, (turn / YAW_STEP)[:, None].clamp(-1, 1), gripper], 1)
-    step = waypoint.tool - state.tcp_pos
-    step = step / (step.abs().amax(1, keepdim=True) / TOOL_STEP).clamp_min(1)
-    yaw = tool_yaw(state) + wrap(waypoint.yaw - tool_yaw(state), math.pi).clamp(-YAW_STEP, YAW_STEP)
-    joints = inverse_kinematics(robot, state, state.tcp_pos + step, yaw, limits)
+    ahead = (state.jacobian @ (command.joints - state.joint_pos)[..., None])[..., 0]  # the commanded tool, as seen from the measured one
+    tool, turned = state.tcp_pos + ahead[:, :3], tool_yaw(state) + ahead[:, 5]
+    step = waypoint.tool - tool
+    step = step / (step.abs().amax(1, keepdim=True) / PLANNED_STEP).clamp_min(1)
+    yaw = turned + wrap(waypoint.yaw - turned, math.pi).clamp(-YAW_STEP, YAW_STEP)
+    joints = inverse_kinematics(robot, state, tool + step, yaw, limits, command.joints)
+    joints = state.joint_pos + (joints - state.joint_pos).clamp(-JOINT_LEAD, JOINT_LEAD)
     return torch.cat([((joints - command.joints) / JOINT_STEP).clamp(-1, 1), gripper], 1)
 
 
-def inverse_kinematics(robot: Robot, state: SceneState, tool: torch.Tensor, yaw: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
-    """Joint targets `(B, J)` one step closer to the tool at `tool` `(B, 3)`, pointing down, turned by `yaw` `(B,)`.
+def inverse_kinematics(
+    robot: Robot, state: SceneState, tool: torch.Tensor, yaw: torch.Tensor, limits: torch.Tensor, start: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Joint targets `(B, J)` one step from `start` closer to the tool at `tool` `(B, 3)`, pointing down, turned by `yaw` `(B,)`.
 
     Damped least squares, Δq = Jᵀ(JJᵀ + λ²)⁻¹ e, as Isaac Lab's controller (tests compare them), with the arm drawn home in
-    what is left of its freedom. Each joint moves by at most its velocity limit for one control step.
+    what is left of its freedom. Each joint moves by at most its velocity limit for one control step. `start` `(B, J)` is the
+    measured joints if `None`; where the tool is at other joints near them is taken from the Jacobian.
     """
     J = state.jacobian
-    error = torch.cat([tool - state.tcp_pos, _turn_down(state, yaw)], 1)
+    start = state.joint_pos if start is None else start
+    error = torch.cat([tool - state.tcp_pos, _turn_down(state, yaw)], 1) - (J @ (start - state.joint_pos)[..., None])[..., 0]
     inverse = J.mT @ torch.linalg.inv(J @ J.mT + DAMPING**2 * torch.eye(6).to(J))
-    home = torch.tensor(robot.home).to(J) - state.joint_pos
+    home = torch.tensor(robot.home).to(J) - start
     free = torch.eye(J.shape[2]).to(J) - inverse @ J
     delta = (inverse @ error[..., None] + POSTURE * free @ home[..., None])[..., 0]
     step = torch.tensor(robot.velocity).to(J) / CONTROL_HZ
-    return (state.joint_pos + delta.clamp(-step, step)).clamp(limits[:, 0], limits[:, 1])
+    return (start + delta.clamp(-step, step)).clamp(limits[:, 0], limits[:, 1])
 
 
 def _turn_down(state: SceneState, yaw: torch.Tensor) -> torch.Tensor:
