@@ -156,6 +156,20 @@ def test_a_waypoint_is_reached_from_both_kinds_of_actions() -> None:
         assert rotation_matrix(state.tcp_quat)[0, 2, 2] < -0.999, "the tool does not point down"
 
 
+def test_a_plan_in_joint_steps_starts_from_the_command_and_not_from_joints_that_lag_behind() -> None:
+    physics = started(TASKS["reach"], 0)
+    limits, lagging = torch.as_tensor(physics.limits), state_of(physics)
+    command = hold(lagging)
+    command = replace(command, joints=command.joints + torch.tensor([[0.03, -0.02, 0.03, 0.02, -0.03, 0.02, 0.03]]))
+    physics.data.qpos[:7] = command.joints[0].numpy()
+    physics._locate()
+    there = state_of(physics)
+    target = Waypoint(torch.tensor([[0.45, 0.15, 0.2]]), torch.tensor([0.6]), torch.tensor([1.0]))
+    planned = [towards("joint_delta", ARM7, command, target, state, limits) for state in (lagging, there)]
+    assert (planned[0] - planned[1]).abs().max() < 0.1  # the Jacobian turns on the way; from measured joints, the lag would be 0.3
+    assert planned[1][0, :-1].abs().max() > 0.1
+
+
 def test_scatter_keeps_points_apart_or_says_why_not() -> None:
     points = scatter(np.random.default_rng(0), 4, (0.0, 0.3), (0.0, 0.3), apart=0.1)
     distance = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(4)
