@@ -30,6 +30,9 @@ from sim.vec_env import Demonstration, Render, SimulationError
 
 Arrays = dict[str, np.ndarray]
 
+SETTLE = 8
+"""Control steps in success that a demonstration goes on for: what it shows ends where the expert rests, not where success begins."""
+
 
 class World(Protocol):
     """The physics of one worker's environments. In every call the environments are of one scene, and no others change."""
@@ -150,11 +153,11 @@ class Episodes:
         return self._views(ids, image=True)
 
     def expert(self, ids: list[int], length: int) -> Arrays:
-        """The expert's next `length` actions from each state; the environments stay as they are."""
+        """The expert's next `length` actions from each state, also past success; the environments stay as they are."""
         before = self.snapshot(ids)["slot"]
         chunk = np.zeros((len(ids), length, self._actions), np.float32)
         for k in range(length):
-            rows = [row for row, env in enumerate(ids) if not self._slots[env].ended]
+            rows = [row for row, env in enumerate(ids) if not self._slots[env].diverged]
             if k:
                 chunk[:, k] = chunk[:, k - 1]
             if rows:
@@ -181,7 +184,7 @@ class Episodes:
         self._require_alive(ids, "demonstrating")
         noise = [np.random.default_rng([self._slots[env].seed, 2]) for env in ids]
         steps: list[list[dict[str, Any]]] = [[] for _ in ids]
-        while rows := [row for row, env in enumerate(ids) if not self._slots[env].ended]:
+        while rows := [row for row, env in enumerate(ids) if not self._demonstrated(env, steps[row])]:
             acting = [ids[row] for row in rows]
             views, labels = self._views(acting, image=render), self._expert_actions(acting).numpy()
             noisy = labels + [noise[row].normal(0.0, noise_std[row], self._actions) for row in rows]
@@ -203,6 +206,11 @@ class Episodes:
         kept = {key: np.stack([step[key] for step in steps]) for key in steps[0]}
         obs = {"observation.state": kept["state"]} | ({f"observation.images.{self._settings.camera}": kept["image"]} if render else {})
         return Demonstration(slot.task, slot.seed, slot.instruction, obs, kept["action"], kept["executed"], kept["success"])
+
+    def _demonstrated(self, env: int, steps: list[dict[str, Any]]) -> bool:
+        """Whether a demonstration is over: out of time, diverged, or settled after success."""
+        slot, since = self._slots[env], sum(bool(step["success"]) for step in steps)
+        return slot.diverged or slot.steps >= self._horizon(TASKS[slot.task]) or since > SETTLE
 
     def _advance(self, ids: list[int], action: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """One control step `(n, A)` of environments under way. Returns dense reward and success, each `(n,)`."""

@@ -62,7 +62,10 @@ class ChunkStep:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One episode of a scripted expert, control step by control step: T steps, up to the first success or the horizon."""
+    """One episode of a scripted expert, control step by control step: T steps, up to success or the horizon.
+
+    The tabletop's go on for some steps after success.
+    """
 
     task: str
     seed: int
@@ -78,7 +81,7 @@ class Demonstration:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the episode ended with success."""
+        """Whether there was success."""
         return bool(self.success.any())
 
 
@@ -162,7 +165,8 @@ class VecEnv(Protocol):
     def expert_chunk(self, env_ids: Sequence[int], length: int) -> np.ndarray:
         """The scripted expert rolled `length` steps from each state and restored: `(n, length, A)` float32, clipped to the action range.
 
-        If the expert's episode ends early, the last action is repeated. Raises `SimulationError` where a task has no expert.
+        It goes on past success and past the horizon, so that a chunk near the goal says to rest there. Where physics diverge the
+        last action is repeated. Raises `SimulationError` where a task has no expert.
         """
         ...
 

@@ -70,17 +70,16 @@ class Episodes:
         return _stack(views)
 
     def expert(self, ids: list[int], length: int) -> Arrays:
-        """The expert's next `length` actions from each state; the environments stay as they are."""
+        """The expert's next `length` actions from each state, also past success; the environments stay as they are."""
         chunks = []
         for env in ids:
             slot, actions = self._slot(env), []
             scene = self._scene(slot.task)
             scene.load(slot.scene)
-            solved = False
             while len(actions) < length:
-                actions.append(actions[-1] if solved else scene.expert_action())
-                if not solved and len(actions) < length:
-                    solved = self._step(scene, slot, actions[-1])[1]
+                actions.append(scene.expert_action())
+                if len(actions) < length:
+                    self._step(scene, slot, actions[-1])
             chunks.append({"action": np.stack(actions)})
         return _stack(chunks)
 
