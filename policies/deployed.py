@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -20,8 +21,21 @@ from policies.interface import Observation, PolicyError, SpecError
 from policies.sample import Sample, load_sample
 
 Backend = Literal["auto", "torch", "onnx"]
-Act = Callable[[Observation, np.ndarray | None], np.ndarray]
-"""Checked observation with batch B, and noise `(B, *noise_shape)` where the policy has one → actions `(B, K, A)` float32."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What the robot will do anyway: the last chunk's steps from the observation on (real-time chunking)."""
+
+    actions: np.ndarray
+    """`(P, A)` float32 in the spec's units, P ≤ K."""
+    committed: int
+    """How many of them will have been executed before the new chunk can take over, at most P."""
+
+
+Act = Callable[[Observation, np.ndarray | None, Prefix | None], np.ndarray]
+"""Checked observation with batch B, noise `(B, *noise_shape)` where the policy has one, and a prefix where it takes one →
+actions `(B, K, A)` float32."""
 
 
 class DeployedPolicy(Protocol):
@@ -37,12 +51,12 @@ class DeployedPolicy(Protocol):
         """Whether `chunk` conditions on a committed prefix; a policy that does not ignores it."""
         ...
 
-    def chunk(self, observation: Observation, prefix: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+    def chunk(self, observation: Observation, prefix: Prefix | None = None, seed: int = 0) -> np.ndarray:
         """Decide.
 
         Args:
             observation: every entry of the spec, numpy, `(B, ...)`.
-            prefix: `(P, A)` float32 actions, P ≤ K, that will be executed before this chunk can take over (real-time chunking).
+            prefix: what the chunk is to continue; `None` for one that owes nothing to the last.
             seed: of the noise that a chunk starts from; the same seed gives the same chunk in every backend.
 
         Returns:
@@ -58,21 +72,19 @@ class DeployedPolicy(Protocol):
 class LocalPolicy:
     """A bundle in this process."""
 
-    takes_prefix = False
-
-    def __init__(self, bundle: Bundle, act: Act) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, act: Act, takes_prefix: bool = False) -> None:
+        self.bundle, self.takes_prefix = bundle, takes_prefix
         self._act = act
 
-    def chunk(self, observation: Observation, prefix: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+    def chunk(self, observation: Observation, prefix: Prefix | None = None, seed: int = 0) -> np.ndarray:
         check_observation(self.bundle, observation)
         check_prefix(self.bundle, prefix)
         batch = len(next(iter(observation.values())))
-        return self.act(observation, draw_noise(self.bundle, batch, seed))
+        return self.act(observation, draw_noise(self.bundle, batch, seed), prefix if self.takes_prefix else None)
 
-    def act(self, observation: Observation, noise: np.ndarray | None) -> np.ndarray:
+    def act(self, observation: Observation, noise: np.ndarray | None, prefix: Prefix | None = None) -> np.ndarray:
         """The chunk from noise `(B, *noise_shape)` that is given. Raises `PolicyError` for NaN."""
-        actions = self._act(observation, noise)
+        actions = self._act(observation, noise, prefix)
         if not np.isfinite(actions).all():
             raise PolicyError("the policy's chunk is NaN or infinite; nothing of it may be executed")
         return actions
@@ -98,17 +110,17 @@ def open_bundle(folder: Path, backend: Backend = "auto", device: str = "cpu") ->
         if backend == "onnx":
             from policies.deployed_onnx import load_onnx
 
-            act = load_onnx(folder / ONNX, bundle)
+            act, takes_prefix = load_onnx(folder / ONNX, bundle), False
         else:
             from policies.deployed_torch import load_torch
 
-            act = load_torch(folder / "policy", bundle, device)
+            act, takes_prefix = load_torch(folder / "policy", bundle, device)
     except ImportError as error:
         raise BundleError(
             f"this machine lacks package '{error.name}' for backend {backend}: install the extra 'train' (torch) or 'onnx', "
             "or ask a policy server (`vla-rl serve` on another machine)"
         ) from error
-    policy = LocalPolicy(bundle, act)
+    policy = LocalPolicy(bundle, act, takes_prefix)
     replay_sample(policy, load_sample(folder / SAMPLE), f"{folder} on {backend}")
     return policy
 
@@ -151,11 +163,13 @@ def check_observation(bundle: Bundle, observation: Observation) -> None:
             raise SpecError(f"observation entry '{entry.name}' holds NaN or infinite values; no chunk was made")
 
 
-def check_prefix(bundle: Bundle, prefix: np.ndarray | None) -> None:
+def check_prefix(bundle: Bundle, prefix: Prefix | None) -> None:
     """Raise `SpecError` unless the prefix is a finite float32 start of a chunk."""
     if prefix is None:
         return
-    chunk, actions = bundle.spec.chunk, bundle.spec.action.dim
-    fits = prefix.ndim == 2 and prefix.shape[0] <= chunk and prefix.shape[1] == actions and prefix.dtype == np.float32
-    if not fits or not np.isfinite(prefix).all():
-        raise SpecError(f"a prefix must be finite float32 (P, {actions}) with P ≤ {chunk}, got {prefix.shape} {prefix.dtype}")
+    chunk, actions, found = bundle.spec.chunk, bundle.spec.action.dim, prefix.actions
+    fits = found.ndim == 2 and found.shape[0] <= chunk and found.shape[1] == actions and found.dtype == np.float32
+    if not fits or not np.isfinite(found).all():
+        raise SpecError(f"a prefix must be finite float32 (P, {actions}) with P ≤ {chunk}, got {found.shape} {found.dtype}")
+    if not 0 <= prefix.committed <= len(found):
+        raise SpecError(f"of a prefix of {len(found)} steps {prefix.committed} cannot be committed")

@@ -12,7 +12,7 @@ import onnxruntime
 
 from policies.bundle import Bundle, BundleError
 from policies.byte_tokens import byte_tokens
-from policies.deployed import Act
+from policies.deployed import Act, Prefix
 from policies.interface import Observation, PolicySpec
 
 
@@ -35,7 +35,7 @@ def load_onnx(path: Path, bundle: Bundle) -> Act:
         raise BundleError(f"{path} takes {found}, the spec of the bundle means {wanted}")
     text = bundle.spec.of_kind("text")[0].name
 
-    def act(observation: Observation, noise: np.ndarray | None) -> np.ndarray:
+    def act(observation: Observation, noise: np.ndarray | None, prefix: Prefix | None) -> np.ndarray:
         rows = []
         for row in range(len(observation[text])):
             tokens, mask = byte_tokens(str(observation[text][row]))

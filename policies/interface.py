@@ -210,6 +210,25 @@ class ChunkPolicy[C: Context](Protocol):
         """
         ...
 
+    @property
+    def takes_prefix(self) -> bool:
+        """Whether `guided` works: flow policies."""
+        ...
+
+    def guided(self, context: C, noise: torch.Tensor, prefix: torch.Tensor, committed: int) -> torch.Tensor:
+        """The greedy chunk, drawn to what the robot will do anyway (real-time chunking, `policies.heads.guidance`).
+
+        Args:
+            context: B rows.
+            noise: `(B, *noise_shape)`.
+            prefix: `(B, P, A)` steps of the last chunk from this observation on, in the spec's units, P ≤ K.
+            committed: how many of them are surely executed.
+
+        Raises:
+            PolicyError: the policy is not of the flow kind.
+        """
+        ...
+
     def factors(self, context: C, decision: Decision, mask: torch.Tensor) -> Factors:
         """Distribution of every factor of `decision` at `context`; `mask` `(B, K, A)` bool marks executed, real elements."""
         ...

@@ -39,6 +39,7 @@ from policies.heads import flow
 from policies.heads.chain import Network, Output, chain_factors, greedy_chain, sample_chain
 from policies.heads.draw import given, randn
 from policies.heads.flow import FlowProcess
+from policies.heads.guidance import guided_chain
 from policies.heads.reduce import weighted_mean
 from policies.interface import Mode, Observation, PolicySpec, SpecError
 
@@ -154,6 +155,17 @@ class SmolVlaPolicy(nn.Module):
     def greedy(self, context: SmolVlaContext, noise: torch.Tensor | None) -> torch.Tensor:
         """The greedy chunk `(B, K, A)` in the spec's units, from `noise` `(B, *noise_shape)`."""
         return self.postprocessor(greedy_chain(self.process, self._network(context), given(noise))[..., : self.spec.action.dim])
+
+    @property
+    def takes_prefix(self) -> bool:
+        """SmolVLA is a flow policy."""
+        return True
+
+    def guided(self, context: SmolVlaContext, noise: torch.Tensor, prefix: torch.Tensor, committed: int) -> torch.Tensor:
+        """The greedy chunk `(B, K, A)` drawn to `prefix` `(B, P, A)`, in the spec's units."""
+        wanted = self._pad(self._normalised(prefix))
+        found = guided_chain(self.process, self._network(context), noise, wanted, committed)
+        return self.postprocessor(found[..., : self.spec.action.dim])
 
     def factors(self, context: SmolVlaContext, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
         """Transition of each stochastic step; padded action dimensions do not count. `mask` `(B, K, A)` bool."""

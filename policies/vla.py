@@ -35,7 +35,7 @@ from policies.heads.denoising import DenoisingHead
 from policies.heads.gaussian import GaussianHead
 from policies.heads.meanflow import MeanFlowHead
 from policies.heads.tokens import TokenHead
-from policies.interface import Mode, Observation, PolicySpec, SpecError
+from policies.interface import Mode, Observation, PolicyError, PolicySpec, SpecError
 from policies.language import ByteEncoder, MiniLmEncoder, MiniLmWordsEncoder
 from policies.normalize import Normalizer
 from policies.vision import ConvEncoder, EfficientNetLiteEncoder, KeypointEncoder
@@ -173,6 +173,18 @@ class VlaPolicy(nn.Module):
     def greedy(self, context: VlaContext, noise: torch.Tensor | None) -> torch.Tensor:
         """The greedy chunk `(B, K, A)` in the spec's units, from `noise` `(B, *noise_shape)`."""
         return self.normalizer["action"].inverse(self.head.greedy(context.features, noise))
+
+    @property
+    def takes_prefix(self) -> bool:
+        """Whether the head is of the flow kind."""
+        return isinstance(self.head, DenoisingHead) and self.head.takes_prefix
+
+    def guided(self, context: VlaContext, noise: torch.Tensor, prefix: torch.Tensor, committed: int) -> torch.Tensor:
+        """The greedy chunk `(B, K, A)` drawn to `prefix` `(B, P, A)`, in the spec's units."""
+        if not (isinstance(self.head, DenoisingHead) and self.head.takes_prefix):
+            raise PolicyError(f"a {self.config.head.name} head cannot continue a chunk; real-time chunking needs a flow head")
+        wanted = self.normalizer["action"](prefix)
+        return self.normalizer["action"].inverse(self.head.guided(context.features, noise, wanted, committed))
 
     def factors(self, context: VlaContext, decision: Decision, mask: torch.Tensor) -> Factors:
         """Factors of `decision` at `context`; `mask` `(B, K, A)` bool."""

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.bundle import Bundle
-from policies.deployed import DeployedPolicy
+from policies.deployed import DeployedPolicy, Prefix
 from policies.interface import Entry, UserError
 from robot.actions import JointActions
+from robot.chunks import Chunk
+from robot.delay import DelayEstimate
 from robot.profile import RobotProfile
 
 KEPT_S = 4.0
@@ -83,6 +85,9 @@ class Commander:
         self._seen: dict[str, deque[tuple[int, np.ndarray]]] = {camera: deque() for camera in self.cameras}
         self._commanded: deque[tuple[int, np.ndarray]] = deque()
         self._last_ns: int | None = None
+        self._last: Chunk | None = None
+        self.delay = DelayEstimate()
+        """From observation to chunk, as whoever sends the chunk tells it: what is committed meanwhile is what a flow policy continues."""
         self.decisions = 0
         """Made so far; also the seed of the noise that a chunk starts from."""
 
@@ -105,7 +110,7 @@ class Commander:
 
     def begin(self) -> None:
         """The robot was handed over: the next decision owes nothing to earlier ones, its noise neither."""
-        self._last_ns, self.decisions = None, 0
+        self._last_ns, self._last, self.decisions = None, None, 0
 
     def lacking(self) -> str:
         """What a decision waits for, as a sentence for the operator; empty if nothing was ever missing."""
@@ -140,10 +145,23 @@ class Commander:
         if position is None or anchor is None or len(images) < len(found):
             return None
         observation = {name: self._value(entry, position, anchor, images)[None] for name, entry in self._entries.items()}
-        chunk = self.policy.chunk(observation, seed=self.decisions)[0]
-        self._last_ns, self.decisions = t0_ns, self.decisions + 1
+        chunk = self.policy.chunk(observation, self._prefix(t0_ns, anchor), self.decisions)[0]
         steps = spec.executed if self._lockstep else spec.chunk
-        return Decision(t0_ns, 1 / spec.control_hz, self._actions.to_joints(chunk[:steps], anchor))
+        decision = Decision(t0_ns, 1 / spec.control_hz, self._actions.to_joints(chunk[:steps], anchor))
+        self._last_ns, self._last = t0_ns, Chunk(self.decisions, t0_ns / NS_PER_S, decision.dt_s, decision.positions)
+        self.decisions += 1
+        return decision
+
+    def _prefix(self, t0_ns: int, anchor: np.ndarray) -> Prefix | None:
+        """What the last chunk still has to say from an observation on, as actions; `None` if nothing, or if the policy does not care."""
+        if self._last is None or self._lockstep or not self.policy.takes_prefix:
+            return None
+        t0_s, dt_s = t0_ns / NS_PER_S, self._last.dt_s
+        steps = int((self._last.times_s[-1] - t0_s) / dt_s + 1e-6) + 1
+        if steps < 1:
+            return None
+        actions = self._actions.to_actions(self._last.at(t0_s + dt_s * np.arange(steps)), anchor)
+        return Prefix(actions, min(steps, math.ceil(self.delay.seconds / dt_s - 1e-6)))
 
     def _keep(self, samples: deque[tuple[int, np.ndarray]], stamp_ns: int, value: np.ndarray) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ from policies.heads.denoiser import Denoiser
 from policies.heads.diffusion import DiffusionProcess
 from policies.heads.draw import executed_mode, given, randint, randn
 from policies.heads.flow import FlowProcess
+from policies.heads.guidance import guided_chain
 from policies.heads.reduce import weighted_mean
 from policies.interface import Mode, PolicyError
 
@@ -44,15 +45,25 @@ class DenoisingHead(nn.Module):
         """Denoise normalised chunks `(B, K, A)`. Raises `PolicyError` for NaN."""
         noise = randn((len(features), *self.noise_shape), generator, features.device)
         mode = executed_mode(mode, self.config)
-        return sample_chain(self.process, self._network(features), noise, mode, self.config.stochastic, temperature, generator)
+        return sample_chain(self.process, self.network(features), noise, mode, self.config.stochastic, temperature, generator)
 
     def greedy(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """The normalised chunk `(B, K, A)` that the deterministic chain makes of `noise` `(B, K, A)`."""
-        return greedy_chain(self.process, self._network(features), given(noise))
+        return greedy_chain(self.process, self.network(features), given(noise))
+
+    @property
+    def takes_prefix(self) -> bool:
+        """Whether chunks can be `guided`."""
+        return isinstance(self.process, FlowProcess)
+
+    def guided(self, features: torch.Tensor, noise: torch.Tensor, prefix: torch.Tensor, committed: int) -> torch.Tensor:
+        """The greedy chunk, drawn to `prefix` `(B, P, A)`, normalised."""
+        assert isinstance(self.process, FlowProcess)
+        return guided_chain(self.process, self.network(features), noise, prefix, committed)
 
     def factors(self, features: torch.Tensor, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
         """Transition of each stochastic step; `mask` `(B, K, A)`."""
-        return chain_factors(self.process, self._network(features), decision, mask)
+        return chain_factors(self.process, self.network(features), decision, mask)
 
     def implied_factors(self, mean: torch.Tensor, std: float, decision: Decision, mask: torch.Tensor) -> GaussianFactors:
         """Transitions of the exact denoiser of chunks N(mean, std²); `mean` `(B, K, A)` normalised.
@@ -83,7 +94,8 @@ class DenoisingHead(nn.Module):
             x, target, time = self.process.noisy(chunk, noise, timestep), noise, self.process.training_time(timestep)
         return weighted_mean((self.denoiser(features, x, time) - target) ** 2, mask, weight)
 
-    def _network(self, features: torch.Tensor) -> Network:
+    def network(self, features: torch.Tensor) -> Network:
+        """What predicts the velocity or the noise of chunks at `features` `(B, K, W)`."""
         std = None
         if self.log_std is not None:
             std = self.config.min_std + self.log_std(features).exp()

@@ -105,6 +105,7 @@ class CommanderNode:
             return False
         self._decided_s = began_s
         inference_s = time.monotonic() - began_s
+        self._commander.delay.see((self.node.get_clock().now().nanoseconds - decision.t0_ns) / NS_PER_S)
         if not self._shadow:
             self._chunks.publish(to_message(decision.t0_ns, decision.dt_s, decision.positions, self._columns, NAME))
         self._report(decision, inference_s)

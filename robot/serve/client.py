@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from policies.bundle import Bundle, BundleError, parse_bundle
-from policies.deployed import check_observation, check_prefix
+from policies.deployed import Prefix, check_observation, check_prefix
 from policies.interface import Observation, PolicyError, SpecError
 from robot.serve.connection import Connection, ConnectionLostError
 from robot.serve.protocol import (
@@ -86,7 +86,7 @@ class RemotePolicy:
         assert self._bundle is not None
         return self._bundle
 
-    def chunk(self, observation: Observation, prefix: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+    def chunk(self, observation: Observation, prefix: Prefix | None = None, seed: int = 0) -> np.ndarray:
         check_observation(self.bundle, observation)
         check_prefix(self.bundle, prefix)
         if (batch := len(next(iter(observation.values())))) > self.max_batch:
@@ -120,13 +120,13 @@ class RemotePolicy:
     def _where(self) -> str:
         return f"the policy server at {self._host} port {self._address[1]}"
 
-    def _ask(self, connection: Connection, observation: Observation, prefix: np.ndarray | None, seed: int, deadline: float) -> np.ndarray:
+    def _ask(self, connection: Connection, observation: Observation, prefix: Prefix | None, seed: int, deadline: float) -> np.ndarray:
         """One request and its reply."""
         texts = {name: list(map(str, value)) for name, value in observation.items() if value.dtype.kind in "UO"}
         arrays = {f"observation/{name}": value for name, value in observation.items() if name not in texts}
-        arrays |= {} if prefix is None else {"prefix": prefix}
+        arrays |= {} if prefix is None else {"prefix": prefix.actions}
         self._number += 1
-        request = Request(number=self._number, seed=seed, texts=texts, arrays=declare(arrays))
+        request = Request(number=self._number, seed=seed, committed=prefix.committed if prefix else 0, texts=texts, arrays=declare(arrays))
         connection.send(encode(request, "client", self._key, arrays), deadline - time.monotonic())
         spec = self.bundle.spec
         shape = (len(next(iter(observation.values()))), spec.chunk, spec.action.dim)

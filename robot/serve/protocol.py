@@ -29,7 +29,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAGIC = b"VLRP"
 PREFIX = struct.Struct(">4sHII")
 MAC_BYTES = hashlib.sha256().digest_size
@@ -105,6 +105,8 @@ class Request(_Message):
     type: Literal["request"] = "request"
     number: Number
     seed: Number
+    committed: Number = 0
+    """How many steps of the prefix are executed before the chunk can take over."""
     texts: Annotated[dict[str, list[Annotated[str, Field(max_length=2000)]]], Field(max_length=16)]
     arrays: Annotated[list[Array], Field(max_length=64)]
 

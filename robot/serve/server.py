@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from policies.deployed import DeployedPolicy
+from policies.deployed import DeployedPolicy, Prefix
 from policies.interface import Observation, PolicyError, SpecError
 from robot.serve.connection import Connection, ConnectionLostError
 from robot.serve.protocol import (
@@ -80,7 +80,7 @@ class _Service:
         row = sum(math.prod(entry.shape) * (1 if entry.dtype == "uint8" else 4) for entry in spec.entries if entry.kind != "text")
         return Limits(REQUEST_HEADER, self.limits.batch * row + 4 * spec.chunk * spec.action.dim)
 
-    def decide(self, observation: Observation, prefix: np.ndarray | None, seed: int) -> tuple[np.ndarray, float]:
+    def decide(self, observation: Observation, prefix: Prefix | None, seed: int) -> tuple[np.ndarray, float]:
         """The policy's chunk, and the seconds that it took."""
         with self.lock:
             started = time.monotonic()
@@ -225,13 +225,13 @@ class _Session:
         return Actions(number=request.number, inference_s=seconds, arrays=declare(actions)), actions
 
 
-def _observation(request: Request, arrays: Arrays, batch: int) -> tuple[Observation, np.ndarray | None]:
+def _observation(request: Request, arrays: Arrays, batch: int) -> tuple[Observation, Prefix | None]:
     """Observation and prefix of a request. Raises `SpecError` for other arrays, or too large a batch."""
     observation: Observation = {name: np.array(texts) for name, texts in request.texts.items()}
     prefix = None
     for name, value in arrays.items():
         if name == "prefix":
-            prefix = value
+            prefix = Prefix(value, request.committed)
         elif name.startswith("observation/") and name.removeprefix("observation/") not in observation:
             observation[name.removeprefix("observation/")] = value
         else:

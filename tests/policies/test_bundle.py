@@ -20,7 +20,7 @@ from policies.bundle import BundleError
 from policies.bundle_folder import read_bundle, sha256
 from policies.byte_tokens import byte_tokens
 from policies.config import DiffusionHeadConfig, FlowHeadConfig, GaussianHeadConfig, HeadConfig, MeanFlowHeadConfig, TokenHeadConfig
-from policies.deployed import draw_noise, open_bundle
+from policies.deployed import Prefix, draw_noise, open_bundle
 from policies.interface import PolicyError, SpecError, UserError
 from policies.pack import pack
 from policies.vla import VlaPolicy
@@ -240,13 +240,13 @@ def test_bad_observations_and_prefixes_are_refused(bundle: Path) -> None:
     ):
         with pytest.raises(SpecError, match=sentence):
             policy.chunk(bad)
-    assert policy.chunk(good, prefix=np.zeros((2, 2), np.float32)).shape == (1, 4, 2)
+    assert policy.chunk(good, prefix=Prefix(np.zeros((2, 2), np.float32), 1)).shape == (1, 4, 2)
     with pytest.raises(SpecError, match="a prefix must be finite float32"):
-        policy.chunk(good, prefix=np.zeros((5, 2), np.float32))
+        policy.chunk(good, prefix=Prefix(np.zeros((5, 2), np.float32), 1))
 
 
 def test_a_chunk_of_nan_is_refused(bundle: Path) -> None:
     policy = open_bundle(bundle, "torch")
-    policy._act = lambda observation, noise: np.full((1, 4, 2), np.nan, np.float32)
+    policy._act = lambda observation, noise, prefix: np.full((1, 4, 2), np.nan, np.float32)
     with pytest.raises(PolicyError, match="NaN or infinite"):
         policy.chunk(observations(1))

@@ -7,6 +7,7 @@ import pytest
 
 from policies.action_map import ActionTerm
 from policies.bundle import Bundle, ObservationTerm
+from policies.deployed import Prefix
 from policies.interface import ActionSpec, Entry, Observation, PolicySpec
 from robot.commander import Commander, CommanderError
 from robot.profile import load_profile
@@ -15,6 +16,7 @@ from tests.repo.imports import ROOT
 ARM7 = load_profile(ROOT / "configs" / "robots" / "arm7.yaml")
 STEP_NS = 50_000_000
 HOME = np.array([joint.home for joint in ARM7.joints])
+FIRST = np.eye(len(HOME))[0]
 JOINT, GRIPPER = "joint1", "gripper"
 IMAGE = Entry(name="observation.images.front", kind="image", shape=(4, 4, 3), frame="front")
 STATE = Entry(
@@ -47,17 +49,17 @@ def bundle(*entries: Entry, control_hz: float = 20.0, executed: int = 2) -> Bund
 class Recorder:
     """Asks for a turn of 0.1 rad per step with the gripper closed, and remembers what it saw."""
 
-    takes_prefix = False
-
-    def __init__(self, described: Bundle) -> None:
-        self.bundle = described
+    def __init__(self, described: Bundle, takes_prefix: bool = False) -> None:
+        self.bundle, self.takes_prefix = described, takes_prefix
+        self.prefixes: list[Prefix | None] = []
         self.seen: list[Observation] = []
         self.seeds: list[int] = []
 
-    def chunk(self, observation: Observation, prefix: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+    def chunk(self, observation: Observation, prefix: Prefix | None = None, seed: int = 0) -> np.ndarray:
         self.bundle.spec.check(observation)
         self.seen.append(observation)
         self.seeds.append(seed)
+        self.prefixes.append(prefix)
         return np.tile(np.array([1.0, -1.0], np.float32), (1, 4, 1))
 
 
@@ -101,6 +103,28 @@ def test_decides_where_executed_steps_end() -> None:
     assert policy.seeds == [0, 1, 2, 3, 4]
     acting.begin()
     assert acting.decide() is not None and policy.seeds[-1] == 0, "armed anew"
+
+
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_a_flow_policy_is_told_what_the_last_chunk_still_has_to_say(lockstep: bool) -> None:
+    policy = Recorder(bundle(STATE), takes_prefix=True)
+    acting = Commander(policy, ARM7, lockstep=lockstep)
+    for step in range(7):
+        acting.felt(step * STEP_NS, HOME)
+        acting.decide()
+        acting.commanded(step * STEP_NS, HOME + 0.1 * (step + 1) * FIRST)
+        acting.delay.see(0.06)
+    acting.begin()
+    acting.felt(7 * STEP_NS, HOME)
+    acting.decide()
+    told = policy.prefixes
+    assert len(told) == 5 and told[0] is None and told[-1] is None, "there is no last chunk"
+    if lockstep:
+        assert told == [None] * 5
+        return
+    for prefix in told[1:-1]:
+        assert prefix is not None and prefix.committed == 2, "60 ms are two steps of 50 ms"
+        np.testing.assert_allclose(prefix.actions, [[1, -1], [1, -1]], atol=1e-5)
 
 
 def test_measurements_are_of_the_time_of_the_image() -> None:

@@ -18,7 +18,7 @@ import torch
 pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
 
 from policies.config import FlowHeadConfig, GaussianHeadConfig
-from policies.deployed import LocalPolicy, draw_noise, open_bundle
+from policies.deployed import LocalPolicy, Prefix, draw_noise, open_bundle
 from policies.interface import PolicyError, SpecError
 from robot.serve.client import RemotePolicy, ServerUnavailableError
 from robot.serve.protocol import PREFIX, Frame, Hello, Limits, ProtocolError, encode, frame_sizes, session_key
@@ -66,7 +66,7 @@ def test_the_same_chunk_in_process_by_torch_by_onnx_and_over_the_server(tmp_path
                 in_process = policy.greedy(policy.encode(obs), torch.as_tensor(noise)).numpy()
             assert np.array_equal(by_torch.chunk(obs, seed=row), in_process)
             assert np.array_equal(remote.chunk(obs, seed=row), in_process)
-            assert np.array_equal(remote.chunk(obs, np.zeros((2, 2), np.float32), row), in_process)  # a prefix that is not used
+            assert np.array_equal(remote.chunk(obs, Prefix(np.zeros((2, 2), np.float32), 1), row), in_process)  # a prefix that is not used
             half = np.array([0.1, 0.5], np.float32)  # half action ranges
             assert (np.abs(by_onnx.chunk(obs, seed=row) - in_process) / half).max() < 1e-4
         assert remote.inference_s > 0
