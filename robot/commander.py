@@ -27,6 +27,8 @@ from robot.profile import RobotProfile
 KEPT_S = 4.0
 """How far back samples and commands are remembered."""
 NS_PER_S = 1_000_000_000
+FOLLOWING = 0.1
+"""How far the commands may be from the last chunk for it to be what is continued, as a share of full speed for a control step."""
 SKEW_STEPS = 1.0
 """How far apart the samples of one observation may be, in control steps."""
 
@@ -86,6 +88,7 @@ class Commander:
         self._commanded: deque[tuple[int, np.ndarray]] = deque()
         self._last_ns: int | None = None
         self._last: Chunk | None = None
+        self._velocity = np.array([joint.velocity for joint in profile.joints])
         self.delay = DelayEstimate()
         """From observation to chunk, as whoever sends the chunk tells it: what is committed meanwhile is what a flow policy continues."""
         self.decisions = 0
@@ -153,10 +156,12 @@ class Commander:
         return decision
 
     def _prefix(self, t0_ns: int, anchor: np.ndarray) -> Prefix | None:
-        """What the last chunk still has to say from an observation on, as actions; `None` if nothing, or if the policy does not care."""
+        """What the last chunk still has to say from an observation on, as actions; `None` if nothing."""
         if self._last is None or self._lockstep or not self.policy.takes_prefix:
             return None
         t0_s, dt_s = t0_ns / NS_PER_S, self._last.dt_s
+        if np.any(np.abs(anchor - self._last.at(np.array([t0_s - dt_s]))[0]) > FOLLOWING * dt_s * self._velocity):
+            return None  # another chunk, a ramp or a stop is what the robot follows
         steps = int((self._last.times_s[-1] - t0_s) / dt_s + 1e-6) + 1
         if steps < 1:
             return None

@@ -223,10 +223,13 @@ def demo(args: list[str]) -> None:
 
 
 def bench(args: list[str]) -> None:
-    """`vla-rl bench rollout [PRESET] [--repeats 7 ...]`, `vla-rl bench latency POLICY... [--repeats 31 ...]`."""
+    """`vla-rl bench rollout [PRESET] [--repeats 7 ...]`, `bench latency POLICY... [...]`, `bench blends BUNDLE --robot PROFILE [...]`."""
+    if args[:1] == ["blends"]:
+        _bench_blends(args[1:])
+        return
     parser = _parser("bench", "Throughput against what the parts allow; latency of policies side by side.", config=True)
-    parser.add_argument("what", choices=["rollout", "latency"])
-    parser.add_argument("paths", type=Path, nargs="*", help="rollout: a preset; latency: policy folders")
+    parser.add_argument("what", choices=["rollout", "latency", "blends"])
+    parser.add_argument("paths", type=Path, nargs="*", help="rollout: a preset; latency: policy folders; blends: a bundle")
     known, flags = parser.parse_known_args(args)
     if known.what == "latency":
         from vla_rl.latency import LatencyConfig, bench_latency
@@ -242,3 +245,44 @@ def bench(args: list[str]) -> None:
 
     preset = known.paths[0] if known.paths else None
     bench_rollout(load_config(BenchConfig, preset, flags, "vla-rl bench rollout [PRESET]"))
+
+
+def _bench_blends(args: list[str]) -> None:
+    parser = _parser("bench blends", "How chunks take over from each other, on the simulated arm in virtual time.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--robot", type=Path, required=True, help="profile of the simulated arm")
+    parser.add_argument("--task", default="reach")
+    parser.add_argument("--episodes", type=int, default=50, help="initial states, from the first test seed on (default: 50)")
+    parser.add_argument("--delays", type=float, nargs="+", default=[0.0, 0.1, 0.3], help="mean seconds from observation to chunk")
+    parser.add_argument("--jitter", type=float, default=0.3, help="share of the mean that a delay may be off (default: 0.3)")
+    parser.add_argument("--patience", type=float, default=2.0, help="time for an episode, in horizons of the task (default: 2)")
+    parser.add_argument("--out", type=Path, help="JSON file for the numbers")
+    known = parser.parse_args(args)
+    from sim.workers.process import software_gl
+
+    os.environ.setdefault("MUJOCO_GL", software_gl())  # before MuJoCo is imported in this process
+    from policies.deployed import LocalPolicy, open_bundle
+    from policies.lerobot_rtc import load_lerobot_rtc
+    from robot.blend_bench import Way, compare_blends
+    from robot.profile import load_profile
+    from sim.ros2.body import ArmBody
+    from sim.vec_env import SEED_RANGES
+
+    policy, profile = open_bundle(known.bundle, "torch"), load_profile(known.robot)
+    plain = LocalPolicy(policy.bundle, policy.act)
+    ways = {"replace": Way(plain, "replace"), "crossfade": Way(plain, "crossfade"), "ensemble": Way(plain, "ensemble")}
+    if policy.takes_prefix:
+        lerobots = LocalPolicy(policy.bundle, load_lerobot_rtc(known.bundle / "policy"), True)
+        ways |= {"real-time chunking": Way(policy, "rtc"), "LeRobot's": Way(lerobots, "rtc")}
+    body = ArmBody(profile.name, policy.bundle.spec.of_kind("image")[0].shape[0])
+
+    def opened(seed: int) -> tuple[ArmBody, str]:
+        return body, body.reset(known.task, seed)
+
+    opened(0)
+    limit_s = known.patience * body.horizon / policy.bundle.spec.control_hz
+    seeds = SEED_RANGES["test"][: known.episodes]
+    try:
+        compare_blends(ways, profile, opened, known.delays, known.jitter, seeds, limit_s, known.out)
+    finally:
+        body.close()

@@ -16,7 +16,7 @@ from tests.repo.imports import ROOT
 ARM7 = load_profile(ROOT / "configs" / "robots" / "arm7.yaml")
 STEP_NS = 50_000_000
 HOME = np.array([joint.home for joint in ARM7.joints])
-FIRST = np.eye(len(HOME))[0]
+FIRST, CLOSED = np.eye(len(HOME))[0], np.array([*HOME[:-1], 0.0])
 JOINT, GRIPPER = "joint1", "gripper"
 IMAGE = Entry(name="observation.images.front", kind="image", shape=(4, 4, 3), frame="front")
 STATE = Entry(
@@ -112,7 +112,7 @@ def test_a_flow_policy_is_told_what_the_last_chunk_still_has_to_say(lockstep: bo
     for step in range(7):
         acting.felt(step * STEP_NS, HOME)
         acting.decide()
-        acting.commanded(step * STEP_NS, HOME + 0.1 * (step + 1) * FIRST)
+        acting.commanded(step * STEP_NS, CLOSED + 0.1 * (step + 1) * FIRST)
         acting.delay.see(0.06)
     acting.begin()
     acting.felt(7 * STEP_NS, HOME)

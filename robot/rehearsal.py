@@ -1,0 +1,152 @@
+"""A policy on a simulated robot in virtual time: the real commander, scheduler, runtime and filter, no transport, no waiting.
+
+    camera, joints ─► Commander ─► chunk, kept back for a drawn delay ─► PolicySource ─► Runtime ─► joint targets
+
+A policy that is thinking decides nothing else: the next decision waits until the chunk is out.
+
+J joints, units of the profile
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from policies.deployed import DeployedPolicy
+from robot.chunks import Blend, Border, Chunk, Rejected
+from robot.commander import NS_PER_S, Commander
+from robot.profile import RobotProfile
+from robot.runtime import Operators, Runtime, Tick
+from robot.safety import Measurement
+from robot.scheduler import timing_of
+from robot.sources import PolicySource
+from robot.states import State
+
+BEFORE_S = 0.2
+"""At rest before the policy may move the robot."""
+
+
+class Body(Protocol):
+    """A simulated robot in its first moment, at rest."""
+
+    step_s: float
+    """What `step` takes."""
+    over: bool
+    """Nothing of the task is left to do."""
+    home: np.ndarray
+    """`(J,)`."""
+
+    def step(self, target: np.ndarray) -> None:
+        """Servos towards `(J,)` for `step_s`."""
+        ...
+
+    def joints(self) -> tuple[np.ndarray, np.ndarray]:
+        """Position and velocity, each `(J,)`."""
+        ...
+
+    def image(self, camera: str) -> np.ndarray:
+        """`(H, W, 3)` uint8, RGB."""
+        ...
+
+
+@dataclass
+class Course:
+    """What happened between chunks and commands."""
+
+    borders: list[Border] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    starved_s: float = 0.0
+    """Time without a step to follow after the first chunk."""
+    faults: list[str] = field(default_factory=list)
+    """Sentences of the runtime about soft stops and faults."""
+    positions: list[np.ndarray] = field(default_factory=list)
+    """`(J,)` commands, a period apart."""
+
+
+def rehearse(
+    policy: DeployedPolicy,
+    profile: RobotProfile,
+    body: Body,
+    instruction: str,
+    delay_s: Callable[[], float],
+    limit_s: float,
+    blend: Blend = "replace",
+) -> Course:
+    """Play until the body's task is over, or for `limit_s`.
+
+    Args:
+        policy: what decides.
+        profile: the robot; its command rate is the loop's.
+        body: what moves.
+        instruction: what the policy is told.
+        delay_s: draws the time from an observation to the arrival of its chunk.
+        limit_s: of virtual time after arming.
+        blend: how a new chunk takes over.
+    """
+    course, period_s = Course(), profile.period_s
+    commander, runtime = Commander(policy, profile, instruction), Runtime(profile, deadman_required=False)
+    source = PolicySource(timing_of(profile, blend), lambda found: _note(course, found))
+    runtime.select(source)
+    runtime.filter.slow(1.0)
+    target, flying, numbers = body.home, list[tuple[float, Chunk]](), 0
+    frame_s, steps = 1 / policy.bundle.spec.control_hz, round(period_s / body.step_s)
+    frame, armed_s = 0, BEFORE_S
+    for count in range(round((BEFORE_S + limit_s) / period_s)):
+        now_s = count * period_s
+        if count:
+            for _ in range(steps):
+                body.step(target)
+        position, velocity = body.joints()
+        stamp_ns = round(now_s * NS_PER_S)
+        commander.felt(stamp_ns, position)
+        if now_s >= frame * frame_s - 1e-9:
+            frame += 1
+            for camera in commander.cameras:
+                commander.saw(camera, stamp_ns, body.image(camera))
+        if runtime.state is State.ACTIVE and not flying and (decision := commander.decide()):
+            took_s = delay_s()
+            commander.delay.see(took_s)
+            chunk = Chunk(numbers, decision.t0_ns / NS_PER_S, decision.dt_s, decision.positions)
+            flying, numbers = [(now_s + took_s, chunk)], numbers + 1
+        if flying and flying[0][0] <= now_s + 1e-9:
+            source.offer(flying.pop()[1], now_s)
+        source.heartbeat(now_s)
+        tick = runtime.tick(now_s, period_s, Measurement(position, velocity, now_s, now_s), Operators())
+        if tick.command is not None:
+            target = tick.command.position
+            commander.commanded(stamp_ns, target)
+        _observe(course, tick, source, now_s, period_s)
+        if count == 1:
+            _require(runtime.activate())
+        elif now_s >= armed_s and runtime.state is State.STANDBY:
+            if course.positions:
+                break  # it was stopped
+            _require(runtime.arm())
+            commander.begin()
+        if body.over:
+            break
+    return course
+
+
+def _note(course: Course, found: Border | Rejected) -> None:
+    if isinstance(found, Border):
+        course.borders.append(found)
+    else:
+        course.rejected.append(found)
+
+
+def _observe(course: Course, tick: Tick, source: PolicySource, now_s: float, period_s: float) -> None:
+    course.faults += [event for event in tick.events if "soft_stop" in event or "fault" in event]
+    if tick.state is not State.ACTIVE or tick.command is None:
+        return
+    course.positions.append(tick.command.position)
+    if course.borders and now_s > source.scheduler.end_s + 1e-9:
+        course.starved_s += period_s
+
+
+def _require(refusal: str) -> None:
+    if refusal:
+        raise RuntimeError(f"the simulated robot cannot be armed: {refusal}")
