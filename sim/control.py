@@ -31,10 +31,12 @@ LEAD = 0.06
 """How far the tool target may run ahead of a tool that is blocked, per axis [m]."""
 YAW_STEP = 0.2
 """[rad] per control step."""
-JOINT_STEP = 0.1
+JOINT_STEP = 0.05
 """[rad] per control step."""
 PLANNED_STEP = 0.015
 """How far an expert in joint steps moves the tool in a control step, per axis [m]; joints that lag more bend its path."""
+PLANNED_TURN = 0.06
+"""How far it turns the tool in a control step [rad]."""
 JOINT_LEAD = 0.3
 """How far an expert's joint targets may run ahead of joints that are blocked [rad]."""
 WORKSPACE = ((0.25, -0.4, 0.01), (0.75, 0.4, 0.5))
@@ -116,24 +118,32 @@ def towards(kind: Kind, robot: Robot, command: Command, waypoint: Waypoint, stat
     tool, turned = state.tcp_pos + ahead[:, :3], tool_yaw(state) + ahead[:, 5]
     step = waypoint.tool - tool
     step = step / (step.abs().amax(1, keepdim=True) / PLANNED_STEP).clamp_min(1)
-    yaw = turned + wrap(waypoint.yaw - turned, math.pi).clamp(-YAW_STEP, YAW_STEP)
-    joints = inverse_kinematics(robot, state, tool + step, yaw, limits, command.joints)
+    yaw = turned + wrap(waypoint.yaw - turned, math.pi)
+    joints = inverse_kinematics(robot, state, tool + step, yaw, limits, command.joints, PLANNED_TURN)
     joints = state.joint_pos + (joints - state.joint_pos).clamp(-JOINT_LEAD, JOINT_LEAD)
     return torch.cat([((joints - command.joints) / JOINT_STEP).clamp(-1, 1), gripper], 1)
 
 
 def inverse_kinematics(
-    robot: Robot, state: SceneState, tool: torch.Tensor, yaw: torch.Tensor, limits: torch.Tensor, start: torch.Tensor | None = None
+    robot: Robot,
+    state: SceneState,
+    tool: torch.Tensor,
+    yaw: torch.Tensor,
+    limits: torch.Tensor,
+    start: torch.Tensor | None = None,
+    turn: float = math.pi,
 ) -> torch.Tensor:
     """Joint targets `(B, J)` one step from `start` closer to the tool at `tool` `(B, 3)`, pointing down, turned by `yaw` `(B,)`.
 
     Damped least squares, Δq = Jᵀ(JJᵀ + λ²)⁻¹ e, as Isaac Lab's controller (tests compare them), with the arm drawn home in
-    what is left of its freedom. Each joint moves by at most its velocity limit for one control step. `start` `(B, J)` is the
-    measured joints if `None`; where the tool is at other joints near them is taken from the Jacobian.
+    what is left of its freedom. Each joint moves by at most its velocity limit for one control step, and the tool turns by at
+    most `turn` [rad]. `start` `(B, J)` is the measured joints if `None`; where the tool is at other joints near them is taken
+    from the Jacobian.
     """
     J = state.jacobian
     start = state.joint_pos if start is None else start
     error = torch.cat([tool - state.tcp_pos, _turn_down(state, yaw)], 1) - (J @ (start - state.joint_pos)[..., None])[..., 0]
+    error[:, 3:] /= (error[:, 3:].norm(dim=1, keepdim=True) / turn).clamp_min(1)
     inverse = J.mT @ torch.linalg.inv(J @ J.mT + DAMPING**2 * torch.eye(6).to(J))
     home = torch.tensor(robot.home).to(J) - start
     free = torch.eye(J.shape[2]).to(J) - inverse @ J

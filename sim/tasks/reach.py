@@ -7,7 +7,7 @@ import torch
 
 from sim.control import Waypoint
 from sim.state import Goal, SceneState
-from sim.tasks.blocks import APART, BLOCKS, COLOURS, REGION, block_yaw, grasp_yaw, on_table, target_pos
+from sim.tasks.blocks import APART, BLOCKS, COLOURS, REGION, block_yaw, on_table, target_pos
 from sim.tasks.task import Reward, Start, Task, joint_offset, near, scatter
 
 ABOVE = 0.06
@@ -36,8 +36,8 @@ def distance(state: SceneState, goal: Goal) -> torch.Tensor:
 
 
 def expert(state: SceneState, goal: Goal) -> Waypoint:
-    """Straight to the goal, fingers open."""
-    return Waypoint(goal_pos(state, goal), grasp_yaw(state, goal), torch.ones_like(state.opening))
+    """Straight to the goal, fingers open; how the block is turned does not matter."""
+    return Waypoint(goal_pos(state, goal), torch.zeros_like(state.opening), torch.ones_like(state.opening))
 
 
 TASK = Task(
