@@ -36,7 +36,9 @@ JOINT_STEP = 0.05
 PLANNED_STEP = 0.015
 """How far an expert in joint steps moves the tool in a control step, per axis [m]; joints that lag more bend its path."""
 PLANNED_TURN = 0.06
-"""How far it turns the tool in a control step [rad]."""
+"""How far it turns the tool in a control step at most [rad]."""
+TURN_SHARE = 0.15
+"""Share of what the tool is to turn that is taken per control step: a tilt is set right over many steps, not in the next one."""
 JOINT_LEAD = 0.3
 """How far an expert's joint targets may run ahead of joints that are blocked [rad]."""
 WORKSPACE = ((0.25, -0.4, 0.01), (0.75, 0.4, 0.5))
@@ -119,7 +121,7 @@ def towards(kind: Kind, robot: Robot, command: Command, waypoint: Waypoint, stat
     step = waypoint.tool - tool
     step = step / (step.abs().amax(1, keepdim=True) / PLANNED_STEP).clamp_min(1)
     yaw = turned + wrap(waypoint.yaw - turned, math.pi)
-    joints = inverse_kinematics(robot, state, tool + step, yaw, limits, command.joints, PLANNED_TURN)
+    joints = inverse_kinematics(robot, state, tool + step, yaw, limits, command.joints, TURN_SHARE, PLANNED_TURN)
     joints = state.joint_pos + (joints - state.joint_pos).clamp(-JOINT_LEAD, JOINT_LEAD)
     return torch.cat([((joints - command.joints) / JOINT_STEP).clamp(-1, 1), gripper], 1)
 
@@ -131,18 +133,20 @@ def inverse_kinematics(
     yaw: torch.Tensor,
     limits: torch.Tensor,
     start: torch.Tensor | None = None,
+    share: float = 1.0,
     turn: float = math.pi,
 ) -> torch.Tensor:
     """Joint targets `(B, J)` one step from `start` closer to the tool at `tool` `(B, 3)`, pointing down, turned by `yaw` `(B,)`.
 
     Damped least squares, Δq = Jᵀ(JJᵀ + λ²)⁻¹ e, as Isaac Lab's controller (tests compare them), with the arm drawn home in
-    what is left of its freedom. Each joint moves by at most its velocity limit for one control step, and the tool turns by at
-    most `turn` [rad]. `start` `(B, J)` is the measured joints if `None`; where the tool is at other joints near them is taken
+    what is left of its freedom. Each joint moves by at most its velocity limit for one control step, and the tool turns by
+    `share` of what is left, at most `turn` [rad]. `start` `(B, J)` is the measured joints if `None`; where the tool is at other joints near them is taken
     from the Jacobian.
     """
     J = state.jacobian
     start = state.joint_pos if start is None else start
     error = torch.cat([tool - state.tcp_pos, _turn_down(state, yaw)], 1) - (J @ (start - state.joint_pos)[..., None])[..., 0]
+    error[:, 3:] *= share
     error[:, 3:] /= (error[:, 3:].norm(dim=1, keepdim=True) / turn).clamp_min(1)
     inverse = J.mT @ torch.linalg.inv(J @ J.mT + DAMPING**2 * torch.eye(6).to(J))
     home = torch.tensor(robot.home).to(J) - start
