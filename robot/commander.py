@@ -57,6 +57,7 @@ class Commander:
         profile: RobotProfile,
         instruction: str = "",
         lockstep: bool = False,
+        continued: bool = False,
     ) -> None:
         """Tie a policy to a robot.
 
@@ -65,14 +66,19 @@ class Commander:
             profile: the robot.
             instruction: what it is told; it may change later.
             lockstep: a simulator waits for every chunk, so that a chunk ends where the next observation is due.
+            continued: the policy is told what the last chunk still has to say, and continues it (real-time chunking).
 
         Raises:
-            CommanderError: the robot lacks a camera or joint that the policy sees, or it sees what no robot shows.
+            CommanderError: the robot lacks a camera or joint that the policy sees, it sees what no robot shows, or it is to
+                continue chunks and cannot.
             ActionMapError: the robot cannot be commanded as the policy does.
         """
         spec = policy.bundle.spec
         self.policy, self.instruction = policy, instruction
-        self._lockstep = lockstep
+        self._lockstep, self._continued = lockstep, continued
+        if continued and (lockstep or not policy.takes_prefix):
+            reason = "in lockstep there is nothing to continue" if lockstep else "this one does not: it needs a flow head, run by torch"
+            raise CommanderError(f"real-time chunking continues the last chunk, and {reason}; choose another blend")
         self._actions = JointActions(policy.bundle.action_map, spec.action, profile)
         self._entries = {entry.name: entry for entry in spec.entries}
         self._states = {entry.name: _components(entry, profile) for entry in spec.entries if entry.kind == "state"}
@@ -157,7 +163,7 @@ class Commander:
 
     def _prefix(self, t0_ns: int, anchor: np.ndarray) -> Prefix | None:
         """What the last chunk still has to say from an observation on, as actions; `None` if nothing."""
-        if self._last is None or self._lockstep or not self.policy.takes_prefix:
+        if self._last is None or not self._continued:
             return None
         t0_s, dt_s = t0_ns / NS_PER_S, self._last.dt_s
         if np.any(np.abs(anchor - self._last.at(np.array([t0_s - dt_s]))[0]) > FOLLOWING * dt_s * self._velocity):

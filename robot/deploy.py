@@ -17,6 +17,7 @@ from typing import Annotated
 import tyro
 
 from policies.interface import UserError
+from robot.chunks import Blend
 
 POLL_S = 0.2
 END_S = 15.0
@@ -28,6 +29,7 @@ def deploy(
     robot: Path,
     instruction: str = "",
     speed: float | None = None,
+    blend: Blend = "replace",
     deadman: bool = True,
     lockstep: bool = False,
     dry_run: bool = False,
@@ -44,6 +46,7 @@ def deploy(
         robot: the robot's profile, such as configs/robots/arm7.yaml.
         instruction: what the policy is told.
         speed: share of the joint velocity limits, 0 to 1; the profile's speed_cap if not given.
+        blend: how a new chunk takes over: replace, crossfade, ensemble, or rtc (the policy continues the last chunk; flow heads in torch).
         deadman: motion needs the dead-man switch.
         lockstep: a simulator waits for every command.
         dry_run: run the policy on what the robot shows, and send nothing: no bridge is started.
@@ -56,12 +59,13 @@ def deploy(
     options = {"--instruction": instruction, "--backend": backend, "--device": device, "--token-file": token_file, "--ca": ca}
     given = [str(part) for name, value in options.items() if value for part in (name, value)]
     clock = ["--lockstep"] if lockstep else []
-    commands = [["robot.ros2.commander", bundle, str(robot), *given, *clock, *(["--shadow"] if dry_run else [])]]
+    continued = ["--continued"] if blend == "rtc" else []
+    commands = [["robot.ros2.commander", bundle, str(robot), *given, *clock, *continued, *(["--shadow"] if dry_run else [])]]
     if not dry_run:
         limits = [*(["--speed", str(speed)] if speed is not None else []), *([] if deadman else ["--no-deadman"])]
         watched = _cameras(bundle, robot) if cameras is None else cameras
         watch = ["--cameras", *watched] if watched else []
-        commands.append(["robot.ros2", str(robot), "--activate", *clock, *limits, *watch])
+        commands.append(["robot.ros2", str(robot), "--activate", "--blend", blend, *clock, *limits, *watch])
     return run_together(commands)
 
 

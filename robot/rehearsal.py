@@ -87,7 +87,7 @@ def rehearse(
         blend: how a new chunk takes over.
     """
     course, period_s = Course(), profile.period_s
-    commander, runtime = Commander(policy, profile, instruction), Runtime(profile, deadman_required=False)
+    commander, runtime = Commander(policy, profile, instruction, continued=blend == "rtc"), Runtime(profile, deadman_required=False)
     source = PolicySource(timing_of(profile, blend), lambda found: _note(course, found))
     runtime.select(source)
     runtime.filter.slow(1.0)

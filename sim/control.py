@@ -140,8 +140,8 @@ def inverse_kinematics(
 
     Damped least squares, Δq = Jᵀ(JJᵀ + λ²)⁻¹ e, as Isaac Lab's controller (tests compare them), with the arm drawn home in
     what is left of its freedom. Each joint moves by at most its velocity limit for one control step, and the tool turns by
-    `share` of what is left, at most `turn` [rad]. `start` `(B, J)` is the measured joints if `None`; where the tool is at other joints near them is taken
-    from the Jacobian.
+    `share` of what is left, at most `turn` [rad]. `start` `(B, J)` is the measured joints if `None`; where the tool is at other
+    joints near them is taken from the Jacobian.
     """
     J = state.jacobian
     start = state.joint_pos if start is None else start

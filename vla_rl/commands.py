@@ -269,8 +269,7 @@ def _bench_blends(args: list[str]) -> None:
     from sim.vec_env import SEED_RANGES
 
     policy, profile = open_bundle(known.bundle, "torch"), load_profile(known.robot)
-    plain = LocalPolicy(policy.bundle, policy.act)
-    ways = {"replace": Way(plain, "replace"), "crossfade": Way(plain, "crossfade"), "ensemble": Way(plain, "ensemble")}
+    ways = {"replace": Way(policy, "replace"), "crossfade": Way(policy, "crossfade"), "ensemble": Way(policy, "ensemble")}
     if policy.takes_prefix:
         lerobots = LocalPolicy(policy.bundle, load_lerobot_rtc(known.bundle / "policy"), True)
         ways |= {"real-time chunking": Way(policy, "rtc"), "LeRobot's": Way(lerobots, "rtc")}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -50,6 +50,8 @@ class TrialsConfig:
     """Leave out so many test seeds first."""
     speed: float = 1.0
     """Share of the joint velocity limits, 0 to 1."""
+    blend: Literal["replace", "crossfade", "ensemble", "rtc"] = "replace"
+    """How a new chunk takes over from the last one (`vla-rl deploy`)."""
     against: Path | None = None
     """Evaluation of the same policy in its simulator, on the same seeds; the paired difference is printed."""
 
@@ -96,7 +98,7 @@ def trials(config: TrialsConfig, operating: Operating) -> None:
     out.mkdir(parents=True, exist_ok=True)
     commands = {
         "robot": ["sim-robot", robot, "--no-time-code", "--task", task],
-        "deploy": ["deploy", str(config.bundle), "--robot", robot, "--speed", str(config.speed)],
+        "deploy": ["deploy", str(config.bundle), "--robot", robot, "--speed", str(config.speed), "--blend", config.blend],
     }
     with _processes(commands, out) as alive, operating(config.robot, alive) as trial:
         trial.begin()

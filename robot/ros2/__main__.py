@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from policies.interface import UserError
+from robot.chunks import Blend
 
 if TYPE_CHECKING:
     from robot.ros2.bridge import Bridge
@@ -28,6 +29,7 @@ def run_bridge(
     deadman: bool = True,
     speed: float | None = None,
     cameras: tuple[str, ...] = (),
+    blend: Blend = "replace",
 ) -> int:
     """The bridge between a robot on ROS 2 and whoever commands it, until SIGINT or SIGTERM. Not a safety function.
 
@@ -38,6 +40,7 @@ def run_bridge(
         deadman: motion needs the dead-man switch.
         speed: share of the joint velocity limits, 0 to 1; the profile's speed_cap if not given.
         cameras: cameras of the profile that the policy depends on; they must be fresh while it commands.
+        blend: how a new chunk takes over from the last one.
     """
     import rclpy
     from rclpy.signals import SignalHandlerOptions
@@ -47,7 +50,7 @@ def run_bridge(
     from robot.ros2.comms import CommsThread, make_executor
     from robot.ros2.deployment import BridgeSettings
 
-    settings = BridgeSettings(lockstep, deadman, speed, cameras)
+    settings = BridgeSettings(lockstep, deadman, speed, cameras, blend)
     robot = load_profile(profile)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

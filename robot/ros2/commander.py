@@ -172,6 +172,7 @@ def command(
     backend: Backend = "auto",
     device: str = "cpu",
     lockstep: bool = False,
+    continued: bool = False,
     shadow: bool = False,
     token_file: Path | None = None,
     ca: Path | None = None,
@@ -185,13 +186,14 @@ def command(
         backend: what runs a bundle; auto takes onnxruntime where bundle and machine have it.
         device: of torch.
         lockstep: a simulator waits for every chunk.
+        continued: tell the policy what the last chunk still has to say (real-time chunking).
         shadow: decide all the time and send nothing.
         token_file: shared secret of a policy server on the network.
         ca: certificate that the server's is signed with.
     """
     robot = load_profile(profile)
     policy = _open(bundle, backend, device, token_file, ca)
-    commander = Commander(policy, robot, instruction, lockstep=lockstep)
+    commander = Commander(policy, robot, instruction, lockstep=lockstep, continued=continued)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -20,7 +20,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from std_srvs.srv import Trigger
 
-from robot.chunks import Border, Chunk, Rejected
+from robot.chunks import Blend, Border, Chunk, Rejected
 from robot.profile import RobotProfile
 from robot.ros2.checks import Situation, refusals
 from robot.ros2.chunks import ChunkSample
@@ -58,6 +58,8 @@ class BridgeSettings:
     """Share of the joint velocity limits, 0 to 1; the profile's `speed_cap` if `None`."""
     cameras: tuple[str, ...] = ()
     """Cameras of the profile that the policy depends on: while it commands they must be fresh and must not be frozen."""
+    blend: Blend = "replace"
+    """How a new chunk takes over from the last one."""
 
 
 class Deployment:
@@ -74,7 +76,7 @@ class Deployment:
         self._runtime = Runtime(profile, settings.deadman_required)
         if settings.speed is not None:
             self._runtime.filter.slow(settings.speed)
-        timing = timing_of(profile)
+        timing = timing_of(profile, settings.blend)
         if settings.lockstep:
             timing = replace(timing, ramp_s=0.0)  # no chunk is late where a simulator waits for it
         self._policy = PolicySource(timing, self._chunk_report)

@@ -105,10 +105,9 @@ def test_decides_where_executed_steps_end() -> None:
     assert acting.decide() is not None and policy.seeds[-1] == 0, "armed anew"
 
 
-@pytest.mark.parametrize("lockstep", [False, True])
-def test_a_flow_policy_is_told_what_the_last_chunk_still_has_to_say(lockstep: bool) -> None:
+def test_a_flow_policy_is_told_what_the_last_chunk_still_has_to_say() -> None:
     policy = Recorder(bundle(STATE), takes_prefix=True)
-    acting = Commander(policy, ARM7, lockstep=lockstep)
+    acting = Commander(policy, ARM7, continued=True)
     for step in range(7):
         acting.felt(step * STEP_NS, HOME)
         acting.decide()
@@ -119,12 +118,25 @@ def test_a_flow_policy_is_told_what_the_last_chunk_still_has_to_say(lockstep: bo
     acting.decide()
     told = policy.prefixes
     assert len(told) == 5 and told[0] is None and told[-1] is None, "there is no last chunk"
-    if lockstep:
-        assert told == [None] * 5
-        return
     for prefix in told[1:-1]:
         assert prefix is not None and prefix.committed == 2, "60 ms are two steps of 50 ms"
         np.testing.assert_allclose(prefix.actions, [[1, -1], [1, -1]], atol=1e-5)
+
+
+def test_a_chunk_that_is_not_followed_is_not_continued() -> None:
+    policy = Recorder(bundle(STATE), takes_prefix=True)
+    acting = Commander(policy, ARM7, continued=True)
+    for step in range(3):
+        acting.felt(step * STEP_NS, HOME)
+        acting.decide()
+        acting.commanded(step * STEP_NS, HOME)
+    assert policy.prefixes == [None, None], "the robot still ramps"
+
+
+@pytest.mark.parametrize(("takes_prefix", "lockstep", "reason"), [(False, False, "needs a flow head"), (True, True, "in lockstep")])
+def test_what_cannot_be_continued_is_refused(takes_prefix: bool, lockstep: bool, reason: str) -> None:
+    with pytest.raises(CommanderError, match=reason):
+        Commander(Recorder(bundle(STATE), takes_prefix), ARM7, lockstep=lockstep, continued=True)
 
 
 def test_measurements_are_of_the_time_of_the_image() -> None:
