@@ -32,12 +32,20 @@ BEFORE_S = 0.2
 class Body(Protocol):
     """A simulated robot in its first moment, at rest."""
 
-    step_s: float
-    """What `step` takes."""
-    over: bool
-    """Nothing of the task is left to do."""
-    home: np.ndarray
-    """`(J,)`."""
+    @property
+    def step_s(self) -> float:
+        """What `step` takes."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Nothing of the task is left to do."""
+        ...
+
+    @property
+    def home(self) -> np.ndarray:
+        """`(J,)`."""
+        ...
 
     def step(self, target: np.ndarray) -> None:
         """Servos towards `(J,)` for `step_s`."""
