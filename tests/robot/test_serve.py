@@ -58,7 +58,7 @@ def test_the_same_chunk_in_process_by_torch_by_onnx_and_over_the_server(tmp_path
     command = [*SERVE, str(tmp_path / "bundle"), "--port", "0", "--backend", "torch"]
     with running(command) as (process, port), RemotePolicy(port=port, timeout_s=PATIENCE_S) as remote:
         assert remote.bundle == by_torch.bundle
-        assert not remote.takes_prefix
+        assert remote.takes_prefix and by_torch.takes_prefix and not by_onnx.takes_prefix, "guidance needs gradients"
         for row in range(8):
             obs = {name: value[row : row + 1] for name, value in recorded.items()}
             noise = draw_noise(by_torch.bundle, 1, seed=row)
@@ -66,7 +66,10 @@ def test_the_same_chunk_in_process_by_torch_by_onnx_and_over_the_server(tmp_path
                 in_process = policy.greedy(policy.encode(obs), torch.as_tensor(noise)).numpy()
             assert np.array_equal(by_torch.chunk(obs, seed=row), in_process)
             assert np.array_equal(remote.chunk(obs, seed=row), in_process)
-            assert np.array_equal(remote.chunk(obs, Prefix(np.zeros((2, 2), np.float32), 1), row), in_process)  # a prefix that is not used
+            prefix = Prefix(np.zeros((2, 2), np.float32), 1)
+            continued = by_torch.chunk(obs, prefix, row)
+            assert np.array_equal(remote.chunk(obs, prefix, row), continued) and not np.array_equal(continued, in_process)
+            assert np.array_equal(by_onnx.chunk(obs, prefix, row), by_onnx.chunk(obs, seed=row)), "it cannot, and ignores it"
             half = np.array([0.1, 0.5], np.float32)  # half action ranges
             assert (np.abs(by_onnx.chunk(obs, seed=row) - in_process) / half).max() < 1e-4
         assert remote.inference_s > 0
@@ -208,12 +211,12 @@ def test_a_policy_that_fails_is_told_and_the_session_goes_on(threaded: tuple[Pol
     server, policy = threaded
     good = policy._act
 
-    def broken(observation: object, noise: object) -> np.ndarray:
+    def broken(*_: object) -> np.ndarray:
         raise RuntimeError("out of memory at 0x1234")
 
     with RemotePolicy(port=server.address[1], timeout_s=PATIENCE_S) as remote:
         nan = np.full((1, 4, 2), np.nan, np.float32)
-        for act, sentence in ((lambda obs, noise: nan, "NaN or infinite"), (broken, "the policy failed; the server's log")):
+        for act, sentence in ((lambda *_: nan, "NaN or infinite"), (broken, "the policy failed; the server's log")):
             policy._act = act
             with pytest.raises(PolicyError, match=sentence):
                 remote.chunk(observations(1))
