@@ -53,11 +53,11 @@ def test_the_map_by_hand() -> None:
         for term, name in zip(action_map(action_spec(ARM7, "joint_delta"), JOINTS)[-2:], spec.names, strict=True)
     ]
     chunk = np.array([[0.5, -1.0], [2.0, 0.0], [-0.25, 1.0]], np.float32)
-    # joint 7 moves by 0.1 × action clipped to ±1 from 1.0 rad; the gripper opens from 0 to 1 as the action goes from −1 to 1.
+    # joint 7 moves by 0.05 × action clipped to ±1 from 1.0 rad; the gripper opens from 0 to 1 as the action goes from −1 to 1.
     assert map_actions(terms, spec, chunk, np.array([1.0, 0.3], np.float32)) == pytest.approx(
-        np.array([[1.05, 0], [1.15, 0.5], [1.125, 1]])
+        np.array([[1.025, 0], [1.075, 0.5], [1.0625, 1]])
     )
-    assert map_actions(terms, spec, chunk, np.array([2.89, 0.3], np.float32))[0, 0] == np.float32(2.8973)
+    assert map_actions(terms, spec, chunk, np.array([2.88, 0.3], np.float32))[0, 0] == np.float32(2.8973)
 
 
 @pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS)
@@ -94,7 +94,7 @@ def test_export_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "digest" in capsys.readouterr().out
     bundle = read_bundle(tmp_path / "bundle")
     assert [limit.joint for limit in bundle.limits] == list(ARM7.joints)
-    assert [(term.target, term.scale) for term in bundle.action_map[:2]] == [("joint1", 0.1), ("joint2", 0.1)]
+    assert [(term.target, term.scale) for term in bundle.action_map[:2]] == [("joint1", 0.05), ("joint2", 0.05)]
     assert bundle.observations[0].camera is not None
     policy = open_bundle(tmp_path / "bundle")
     sample = policy.bundle.spec
