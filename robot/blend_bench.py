@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +20,8 @@ from robot.chunks import Blend
 from robot.profile import RobotProfile
 from robot.rehearsal import Body, Course, rehearse
 
+TABLE_WIDTH = 110
+"""Characters; a narrower terminal wraps lines rather than losing columns."""
 Opened = tuple[Body, str]
 """A body at the start of an episode, and its instruction."""
 
@@ -44,6 +47,8 @@ class Cell:
     mean_border_jerk: float
     jump: float
     """Largest difference between what the new chunk and the old one want at a border [unit]."""
+    continued: float
+    """Share of chunks that continue the one before: none where the robot cannot follow what chunks ask for."""
     starved: float
     """Share of the time without a step to follow."""
     rejected: int
@@ -92,7 +97,7 @@ def compare_blends(
                     courses.append(rehearse(way.policy, profile, body, instruction, draw, limit_s, way.blend))
                     outcomes += "1" if body.over else "0"
                 cells.append(_cell(name, delay_s, outcomes, courses, jerk, profile.period_s))
-    console.print(_table(cells))
+    console.print(_table(cells), width=TABLE_WIDTH, crop=False)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
@@ -115,6 +120,7 @@ def _cell(name: str, delay_s: float, outcomes: str, courses: Sequence[Course], j
         border_jerk=float(peaks.max()),
         mean_border_jerk=float(peaks.mean()),
         jump=float(max((np.abs(border.jump).max() for border in borders), default=0.0)),
+        continued=sum(course.continued for course in courses) / max(len(borders), 1),
         starved=sum(course.starved_s for course in courses) / max(moving, period_s),
         rejected=sum(len(course.rejected) for course in courses),
         stops=sum(len(course.faults) for course in courses),
@@ -122,7 +128,7 @@ def _cell(name: str, delay_s: float, outcomes: str, courses: Sequence[Course], j
 
 
 def _table(cells: Sequence[Cell]) -> Table:
-    table = Table("delay", "way", "solved", "border jerk", "mean", "jump", "starved", "late", "stops")
+    table = Table("delay", "way", "solved", "border jerk", "mean", "jump", "continued", "starved", "late", "stops", box=SIMPLE_HEAD)
     for cell in cells:
         table.add_row(
             f"{1e3 * cell.delay_s:.0f} ms",
@@ -131,6 +137,7 @@ def _table(cells: Sequence[Cell]) -> Table:
             f"{100 * cell.border_jerk:.0f} %",
             f"{100 * cell.mean_border_jerk:.1f} %",
             f"{cell.jump:.3f}",
+            f"{100 * cell.continued:.0f} %",
             f"{100 * cell.starved:.1f} %",
             str(cell.rejected),
             str(cell.stops),

@@ -46,6 +46,8 @@ class Decision:
     dt_s: float
     positions: np.ndarray
     """`(K, J)` float64."""
+    continued: bool = False
+    """The policy was told what the last chunk still has to say."""
 
 
 class Commander:
@@ -92,8 +94,7 @@ class Commander:
         self._felt: deque[tuple[int, np.ndarray]] = deque()
         self._seen: dict[str, deque[tuple[int, np.ndarray]]] = {camera: deque() for camera in self.cameras}
         self._commanded: deque[tuple[int, np.ndarray]] = deque()
-        self._last_ns: int | None = None
-        self._last: Chunk | None = None
+        self._last: Decision | None = None
         self._velocity = np.array([joint.velocity for joint in profile.joints])
         self.delay = DelayEstimate()
         """From observation to chunk, as whoever sends the chunk tells it: what is committed meanwhile is what a flow policy continues."""
@@ -119,7 +120,7 @@ class Commander:
 
     def begin(self) -> None:
         """The robot was handed over: the next decision owes nothing to earlier ones, its noise neither."""
-        self._last_ns, self._last, self.decisions = None, None, 0
+        self._last, self.decisions = None, 0
 
     def lacking(self) -> str:
         """What a decision waits for, as a sentence for the operator; empty if nothing was ever missing."""
@@ -154,24 +155,25 @@ class Commander:
         if position is None or anchor is None or len(images) < len(found):
             return None
         observation = {name: self._value(entry, position, anchor, images)[None] for name, entry in self._entries.items()}
-        chunk = self.policy.chunk(observation, self._prefix(t0_ns, anchor), self.decisions)[0]
+        prefix = self._prefix(t0_ns, anchor)
+        chunk = self.policy.chunk(observation, prefix, self.decisions)[0]
         steps = spec.executed if self._lockstep else spec.chunk
-        decision = Decision(t0_ns, 1 / spec.control_hz, self._actions.to_joints(chunk[:steps], anchor))
-        self._last_ns, self._last = t0_ns, Chunk(self.decisions, t0_ns / NS_PER_S, decision.dt_s, decision.positions)
+        self._last = Decision(t0_ns, 1 / spec.control_hz, self._actions.to_joints(chunk[:steps], anchor), prefix is not None)
         self.decisions += 1
-        return decision
+        return self._last
 
     def _prefix(self, t0_ns: int, anchor: np.ndarray) -> Prefix | None:
         """What the last chunk still has to say from an observation on, as actions; `None` if nothing."""
         if self._last is None or not self._continued:
             return None
-        t0_s, dt_s = t0_ns / NS_PER_S, self._last.dt_s
-        if np.any(np.abs(anchor - self._last.at(np.array([t0_s - dt_s]))[0]) > FOLLOWING * dt_s * self._velocity):
+        dt_s, since_s = self._last.dt_s, (t0_ns - self._last.t0_ns) / NS_PER_S
+        last = Chunk(0, -since_s, dt_s, self._last.positions)  # times count from the observation
+        if np.any(np.abs(anchor - last.at(np.array([-dt_s]))[0]) > FOLLOWING * dt_s * self._velocity):
             return None  # another chunk, a ramp or a stop is what the robot follows
-        steps = int((self._last.times_s[-1] - t0_s) / dt_s + 1e-6) + 1
+        steps = int(last.times_s[-1] / dt_s + 1e-6) + 1
         if steps < 1:
             return None
-        actions = self._actions.to_actions(self._last.at(t0_s + dt_s * np.arange(steps)), anchor)
+        actions = self._actions.to_actions(last.at(dt_s * np.arange(steps)), anchor)
         return Prefix(actions, min(steps, math.ceil(self.delay.seconds / dt_s - 1e-6)))
 
     def _keep(self, samples: deque[tuple[int, np.ndarray]], stamp_ns: int, value: np.ndarray) -> None:
@@ -201,7 +203,7 @@ class Commander:
     def _due(self, t0_ns: int) -> bool:
         """Whether an observation lies where the last chunk's executed steps end, to half a step."""
         executed = self.policy.bundle.spec.executed
-        return self._last_ns is None or t0_ns >= self._last_ns + round((executed - 0.5) * self._step_ns)
+        return self._last is None or t0_ns >= self._last.t0_ns + round((executed - 0.5) * self._step_ns)
 
     def _anchor(self, t0_ns: int) -> np.ndarray | None:
         """What deltas add up from: the command one step before the observation, as when the policy was trained.
@@ -218,7 +220,7 @@ class Commander:
             (start_ns, start) = sent[after - 1]
             share = (at_ns - start_ns) / (end_ns - start_ns)
             return (1 - share) * start + share * end
-        return _at_or_before(self._felt, t0_ns) if self._last_ns is None else None
+        return _at_or_before(self._felt, t0_ns) if self._last is None else None
 
     def _value(self, entry: Entry, position: np.ndarray, anchor: np.ndarray, images: Mapping[str, np.ndarray]) -> np.ndarray:
         """An entry of the observation."""

@@ -21,7 +21,7 @@ from robot.commander import NS_PER_S, Commander
 from robot.profile import RobotProfile
 from robot.runtime import Operators, Runtime, Tick
 from robot.safety import Measurement
-from robot.scheduler import timing_of
+from robot.scheduler import ROUNDING_S, timing_of
 from robot.sources import PolicySource
 from robot.states import State
 
@@ -66,6 +66,8 @@ class Course:
 
     borders: list[Border] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    continued: int = 0
+    """Decisions for which the policy was told what the last chunk still has to say."""
     starved_s: float = 0.0
     """Time without a step to follow after the first chunk."""
     faults: list[str] = field(default_factory=list)
@@ -95,48 +97,65 @@ def rehearse(
         blend: how a new chunk takes over.
     """
     course, period_s = Course(), profile.period_s
-    commander, runtime = Commander(policy, profile, instruction, continued=blend == "rtc"), Runtime(profile, deadman_required=False)
     source = PolicySource(timing_of(profile, blend), lambda found: _note(course, found))
+    thinker = _Thinker(Commander(policy, profile, instruction, continued=blend == "rtc"), source, delay_s, course)
+    runtime = Runtime(profile, deadman_required=False)
     runtime.select(source)
     runtime.filter.slow(1.0)
-    target, flying, numbers = body.home, list[tuple[float, Chunk]](), 0
-    frame_s, steps = 1 / policy.bundle.spec.control_hz, round(period_s / body.step_s)
-    frame, armed_s = 0, BEFORE_S
+    target, steps = body.home, round(period_s / body.step_s)
     for count in range(round((BEFORE_S + limit_s) / period_s)):
         now_s = count * period_s
-        if count:
-            for _ in range(steps):
-                body.step(target)
+        for _ in range(steps if count else 0):
+            body.step(target)
         position, velocity = body.joints()
-        stamp_ns = round(now_s * NS_PER_S)
-        commander.felt(stamp_ns, position)
-        if now_s >= frame * frame_s - 1e-9:
-            frame += 1
-            for camera in commander.cameras:
-                commander.saw(camera, stamp_ns, body.image(camera))
-        if runtime.state is State.ACTIVE and not flying and (decision := commander.decide()):
-            took_s = delay_s()
-            commander.delay.see(took_s)
-            chunk = Chunk(numbers, decision.t0_ns / NS_PER_S, decision.dt_s, decision.positions)
-            flying, numbers = [(now_s + took_s, chunk)], numbers + 1
-        if flying and flying[0][0] <= now_s + 1e-9:
-            source.offer(flying.pop()[1], now_s)
+        thinker.perceive(now_s, position, body, 1 / policy.bundle.spec.control_hz)
+        if runtime.state is State.ACTIVE:
+            thinker.think(now_s)
         source.heartbeat(now_s)
         tick = runtime.tick(now_s, period_s, Measurement(position, velocity, now_s, now_s), Operators())
         if tick.command is not None:
             target = tick.command.position
-            commander.commanded(stamp_ns, target)
+            thinker.commander.commanded(round(now_s * NS_PER_S), target)
         _observe(course, tick, source, now_s, period_s)
+        stopped = runtime.state is State.STANDBY and bool(course.positions)
+        if body.over or stopped:
+            break
         if count == 1:
             _require(runtime.activate())
-        elif now_s >= armed_s and runtime.state is State.STANDBY:
-            if course.positions:
-                break  # it was stopped
+        elif now_s >= BEFORE_S and runtime.state is State.STANDBY:
             _require(runtime.arm())
-            commander.begin()
-        if body.over:
-            break
+            thinker.commander.begin()
     return course
+
+
+class _Thinker:
+    """A commander that looks at a body, and whose chunks arrive late."""
+
+    def __init__(self, commander: Commander, source: PolicySource, delay_s: Callable[[], float], course: Course) -> None:
+        self.commander, self._source, self._delay_s, self._course = commander, source, delay_s, course
+        self._frames = 0
+        self._arrival: tuple[float, Chunk] | None = None
+
+    def perceive(self, now_s: float, position: np.ndarray, body: Body, frame_s: float) -> None:
+        """Joints at every tick, images every `frame_s`."""
+        stamp_ns = round(now_s * NS_PER_S)
+        self.commander.felt(stamp_ns, position)
+        if now_s >= self._frames * frame_s - ROUNDING_S:
+            self._frames += 1
+            for camera in self.commander.cameras:
+                self.commander.saw(camera, stamp_ns, body.image(camera))
+
+    def think(self, now_s: float) -> None:
+        """Decide unless a chunk is on its way; hand over the one that is due."""
+        if self._arrival is None and (decision := self.commander.decide()):
+            self._course.continued += decision.continued
+            took_s = self._delay_s()
+            self.commander.delay.see(took_s)
+            chunk = Chunk(decision.t0_ns, decision.t0_ns / NS_PER_S, decision.dt_s, decision.positions)
+            self._arrival = (now_s + took_s, chunk)
+        if self._arrival is not None and self._arrival[0] <= now_s + ROUNDING_S:
+            self._source.offer(self._arrival[1], now_s)
+            self._arrival = None
 
 
 def _note(course: Course, found: Border | Rejected) -> None:
@@ -147,11 +166,11 @@ def _note(course: Course, found: Border | Rejected) -> None:
 
 
 def _observe(course: Course, tick: Tick, source: PolicySource, now_s: float, period_s: float) -> None:
-    course.faults += [event for event in tick.events if "soft_stop" in event or "fault" in event]
+    course.faults += [event for event in tick.events if "→ soft_stop" in event or "→ fault" in event]
     if tick.state is not State.ACTIVE or tick.command is None:
         return
     course.positions.append(tick.command.position)
-    if course.borders and now_s > source.scheduler.end_s + 1e-9:
+    if course.borders and now_s > source.scheduler.end_s + ROUNDING_S:
         course.starved_s += period_s
 
 

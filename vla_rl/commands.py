@@ -258,6 +258,8 @@ def _bench_blends(args: list[str]) -> None:
     parser.add_argument("--patience", type=float, default=2.0, help="time for an episode, in horizons of the task (default: 2)")
     parser.add_argument("--out", type=Path, help="JSON file for the numbers")
     known = parser.parse_args(args)
+    if known.episodes < 1 or known.patience <= 0 or min(known.delays) < 0 or not 0 <= known.jitter <= 1:
+        raise ConfigError("vla-rl bench blends: episodes start at 1, patience above 0, delays at 0, and jitter is from 0 to 1")
     from sim.workers.process import software_gl
 
     os.environ.setdefault("MUJOCO_GL", software_gl())  # before MuJoCo is imported in this process
@@ -266,6 +268,7 @@ def _bench_blends(args: list[str]) -> None:
     from robot.blend_bench import Way, compare_blends
     from robot.profile import load_profile
     from sim.ros2.body import ArmBody
+    from sim.ros2.wiring import wire
     from sim.vec_env import SEED_RANGES
 
     policy, profile = open_bundle(known.bundle, "torch"), load_profile(known.robot)
@@ -273,7 +276,9 @@ def _bench_blends(args: list[str]) -> None:
     if policy.takes_prefix:
         lerobots = LocalPolicy(policy.bundle, load_lerobot_rtc(known.bundle / "policy"), True)
         ways |= {"real-time chunking": Way(policy, "rtc"), "LeRobot's": Way(lerobots, "rtc")}
-    body = ArmBody(profile.name, policy.bundle.spec.of_kind("image")[0].shape[0])
+    images = policy.bundle.spec.of_kind("image")
+    robot, _ = wire(profile, ())
+    body = ArmBody(robot, images[0].shape[0] if images else 64)
 
     def opened(seed: int) -> tuple[ArmBody, str]:
         return body, body.reset(known.task, seed)

@@ -3,7 +3,7 @@
     <bridge>/action_chunk, <bridge>/heartbeat      go out (see `robot.ros2.operators`)
     joint states and images of the profile, <bridge>/command_sent, <bridge>/status      come in
     ~/instruction   std_msgs/String, latched       what the policy is told from now on
-    ~/decision      std_msgs/String                JSON, one per chunk: age of the observation, inference time, seed
+    ~/decision      std_msgs/String                JSON, one per chunk: age of the observation, inference time, seed, continued or not
 
 Callbacks run in the comms thread and keep samples; decisions are made in the main thread.
 """
@@ -105,14 +105,14 @@ class CommanderNode:
             return False
         self._decided_s = began_s
         inference_s = time.monotonic() - began_s
-        self._commander.delay.see((self.node.get_clock().now().nanoseconds - decision.t0_ns) / NS_PER_S)
+        age_s = (self.node.get_clock().now().nanoseconds - decision.t0_ns) / NS_PER_S
+        self._commander.delay.see(age_s)
         if not self._shadow:
             self._chunks.publish(to_message(decision.t0_ns, decision.dt_s, decision.positions, self._columns, NAME))
-        self._report(decision, inference_s)
+        self._report(decision, age_s, inference_s)
         return True
 
-    def _report(self, decision: Decision, inference_s: float) -> None:
-        age_s = (self.node.get_clock().now().nanoseconds - decision.t0_ns) / NS_PER_S
+    def _report(self, decision: Decision, age_s: float, inference_s: float) -> None:
         _, longest_s = self._commander.policy.bundle.delay_s
         if age_s > longest_s + decision.dt_s:
             problem = f"a chunk is {age_s:.3f} s old when it leaves, training covered {longest_s:.3f} s"
@@ -122,6 +122,7 @@ class CommanderNode:
             "age_s": round(age_s, 6),
             "inference_s": round(inference_s, 6),
             "seed": self._commander.decisions - 1,
+            "continued": decision.continued,
             "instruction": self._commander.instruction,
         }
         text = json.dumps(values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.robots import ROBOTS
+from sim.robots import Robot
 from sim.ros2.arm import SERVO_NS, Arm
 from sim.ros2.vendor import Imperfections
 
@@ -14,8 +14,8 @@ class ArmBody:
 
     step_s = SERVO_NS / 1e9
 
-    def __init__(self, robot: str, image_px: int) -> None:
-        self._arm = Arm(ROBOTS[robot], Imperfections(), image_px)
+    def __init__(self, robot: Robot, image_px: int) -> None:
+        self._arm = Arm(robot, Imperfections(), image_px)
         self.over = False
         """The task was solved at some control step."""
 

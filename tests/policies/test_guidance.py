@@ -6,12 +6,15 @@ import math
 
 import pytest
 import torch
+from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
 from policies.config import DiffusionHeadConfig, FlowHeadConfig, HeadConfig, PolicyConfig, TokenHeadConfig
-from policies.heads.chain import Output, greedy_chain
+from policies.heads import guidance
+from policies.heads.chain import Network, Output, greedy_chain
 from policies.heads.flow import FlowProcess
 from policies.heads.guidance import LIMIT, guided_chain, weights
 from policies.interface import PolicyError
+from policies.lerobot_rtc import lerobot_chain
 from policies.vla import VlaPolicy
 from tests.policies.helpers import SPEC, observations
 
@@ -74,3 +77,18 @@ def test_others_refuse(head: HeadConfig) -> None:
     assert not policy.takes_prefix
     with pytest.raises(PolicyError, match="real-time chunking needs a flow head"):
         policy.guided(policy.encode(observations(1)), torch.zeros(1, 4, 2), torch.zeros(1, 2, 2), 1)
+
+
+def test_lerobots_guidance_is_ours_where_the_velocity_does_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the Jacobian, which it leaves out, is one; and where the velocity depends on the chunk the two differ."""
+    monkeypatch.setattr(guidance, "LIMIT", RTCConfig().max_guidance_weight)
+    process, noise, wanted = FlowProcess(FlowHeadConfig(steps=5)), torch.randn(2, 6, 3), torch.rand(2, 4, 3)
+
+    def both(network: Network) -> tuple[torch.Tensor, torch.Tensor]:
+        return guided_chain(process, network, noise, wanted, 2), lerobot_chain(process, network, noise, wanted, 2)
+
+    ours, lerobots = both(lambda x, time: Output(torch.ones_like(x) * time[:, None, None]))
+    torch.testing.assert_close(lerobots, ours)
+    assert not torch.allclose(ours, greedy_chain(process, lambda x, time: Output(torch.ones_like(x) * time[:, None, None]), noise))
+    ours, lerobots = both(lambda x, time: Output(x.sin()))
+    assert (ours - lerobots).abs().max() > 1e-2

@@ -59,6 +59,19 @@ def test_greedy_chunks_are_lerobots_own(vlm: Path, steps: int) -> None:
     assert torch.equal(chunk, lerobot_chunk(policy, 7))
 
 
+def test_a_chunk_continues_what_is_committed(policy: SmolVlaPolicy) -> None:
+    noise = torch.randn((5, *policy.noise_shape), generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        context = policy.encode(observations(5))
+        own = policy.greedy(context, noise)
+        wanted = own[:, :3] + 0.1
+        chunk = policy.guided(context, noise, wanted, 2)
+        again = policy.greedy(context, noise)
+    assert policy.takes_prefix and chunk.shape == own.shape
+    assert (chunk[:, :2] - wanted[:, :2]).abs().mean() < 0.5 * (own[:, :2] - wanted[:, :2]).abs().mean()
+    assert torch.equal(again, own), "the context is as it was"
+
+
 def test_stock_lerobot_loads_the_folder_and_acts_identically(policy: SmolVlaPolicy, tmp_path: Path) -> None:
     save_policy(policy, tmp_path / "policy")
     np.savez(tmp_path / "obs.npz", **observations(5))

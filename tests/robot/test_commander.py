@@ -105,32 +105,33 @@ def test_decides_where_executed_steps_end() -> None:
     assert acting.decide() is not None and policy.seeds[-1] == 0, "armed anew"
 
 
-def test_a_flow_policy_is_told_what_the_last_chunk_still_has_to_say() -> None:
+def prefixes(commands: list[np.ndarray], start_ns: int = 0) -> list[Prefix | None]:
+    """What a policy is told while `commands` are sent, a step apart, with 60 ms from observation to chunk; then it is armed anew."""
     policy = Recorder(bundle(STATE), takes_prefix=True)
     acting = Commander(policy, ARM7, continued=True)
-    for step in range(7):
-        acting.felt(step * STEP_NS, HOME)
+    for step, command in enumerate(commands):
+        acting.felt(start_ns + step * STEP_NS, HOME)
         acting.decide()
-        acting.commanded(step * STEP_NS, CLOSED + 0.1 * (step + 1) * FIRST)
+        acting.commanded(start_ns + step * STEP_NS, command)
         acting.delay.see(0.06)
     acting.begin()
-    acting.felt(7 * STEP_NS, HOME)
+    acting.felt(start_ns + len(commands) * STEP_NS, HOME)
     acting.decide()
-    told = policy.prefixes
-    assert len(told) == 5 and told[0] is None and told[-1] is None, "there is no last chunk"
-    for prefix in told[1:-1]:
+    assert policy.prefixes[0] is None and policy.prefixes[-1] is None, "there is no last chunk"
+    return policy.prefixes[1:-1]
+
+
+@pytest.mark.parametrize("start_ns", [0, 1_795_000_000_123_456_789])
+def test_a_flow_policy_is_told_what_the_last_chunk_still_has_to_say(start_ns: int) -> None:
+    told = prefixes([CLOSED + 0.1 * (step + 1) * FIRST for step in range(7)], start_ns)
+    assert len(told) == 3
+    for prefix in told:
         assert prefix is not None and prefix.committed == 2, "60 ms are two steps of 50 ms"
         np.testing.assert_allclose(prefix.actions, [[1, -1], [1, -1]], atol=1e-5)
 
 
 def test_a_chunk_that_is_not_followed_is_not_continued() -> None:
-    policy = Recorder(bundle(STATE), takes_prefix=True)
-    acting = Commander(policy, ARM7, continued=True)
-    for step in range(3):
-        acting.felt(step * STEP_NS, HOME)
-        acting.decide()
-        acting.commanded(step * STEP_NS, HOME)
-    assert policy.prefixes == [None, None], "the robot still ramps"
+    assert prefixes([HOME] * 5) == [None, None], "the robot still ramps"
 
 
 @pytest.mark.parametrize(("takes_prefix", "lockstep", "reason"), [(False, False, "needs a flow head"), (True, True, "in lockstep")])
