@@ -97,7 +97,7 @@ def compare_blends(
                     courses.append(rehearse(way.policy, profile, body, instruction, draw, limit_s, way.blend))
                     outcomes += "1" if body.over else "0"
                 cells.append(_cell(name, delay_s, outcomes, courses, jerk, profile.period_s))
-    console.print(_table(cells), width=TABLE_WIDTH, crop=False)
+    Console(highlight=False, width=max(console.width, TABLE_WIDTH)).print(_table(cells))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
