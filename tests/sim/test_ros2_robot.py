@@ -120,10 +120,13 @@ def test_refuses_what_the_controller_refuses(graph: Graph) -> None:
 
 def test_aborts_on_a_jump_until_cleared(graph: Graph) -> None:
     states, episodes = joint_states(graph), Episodes(graph)
+    arm = Arm(ARM7, Imperfections(), image_px=32)
+    arm.reset("lift", 3)
+    home = arm.home[:7].tolist()
     assert graph.trigger("/arm7/sim_robot/reset").success
+    graph.until(lambda: np.allclose(states[-1].position[:7], home, atol=0.005), "the states are those after the reset")
     sender = graph.node.create_publisher(JointTrajectory, "/arm7/arm_controller/joint_trajectory", 10)
     graph.until(lambda: sender.get_subscription_count() == 1, "the controller listens")
-    home = list(states[-1].position[:7])
     jump = [home[0] + 1.0, *home[1:]]
     sender.publish(trajectory([0.001], [jump]))
     graph.until(lambda: bool(episodes) and bool(episodes.now["aborted"]), "the robot aborts")
