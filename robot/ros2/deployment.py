@@ -88,7 +88,9 @@ class Deployment:
         self._images = WatchedImages(node, profile, settings.cameras)
         self._clock: StoppableClock = LockstepClock(self._robot) if settings.lockstep else WallClock()
         self._reports = Reports(node, profile.names)
-        self._operators = OperatorInputs(node, profile, self._chunk, lambda: self._policy.heartbeat(self._clock.now_s()))
+        self._operators = OperatorInputs(
+            node, profile, self._chunk, self._chunk_refused, lambda: self._policy.heartbeat(self._clock.now_s())
+        )
         self._thread: ControlThread | None = None
         self._ticked = self._sending = self._resting = self._closed = False
         services = {"arm": self._arm, "disarm": self._disarm, "reset_fault": self._reset_fault, "home": self._home}
@@ -228,6 +230,9 @@ class Deployment:
         offset_s = 0.0 if self._settings.lockstep else now_s - self._node.get_clock().now().nanoseconds / 1e9
         self._chunks += 1
         self._policy.offer(Chunk(self._chunks, chunk.start_ns / 1e9 + offset_s, chunk.dt_s, chunk.positions), now_s)
+
+    def _chunk_refused(self, reason: str) -> None:
+        self._reports.safety_event("chunk", f"chunk refused: {reason}", {"code": "refused"})
 
     def _arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request

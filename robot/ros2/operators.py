@@ -35,7 +35,12 @@ class OperatorInputs:
     """Subscriptions of the bridge besides the robot's own. Callbacks never raise."""
 
     def __init__(
-        self, node: Node, profile: RobotProfile, on_chunk: Callable[[ChunkSample], None], on_heartbeat: Callable[[], None]
+        self,
+        node: Node,
+        profile: RobotProfile,
+        on_chunk: Callable[[ChunkSample], None],
+        on_refusal: Callable[[str], None],
+        on_heartbeat: Callable[[], None],
     ) -> None:
         """Subscribe.
 
@@ -43,11 +48,13 @@ class OperatorInputs:
             node: spun by the owner.
             profile: the robot's; its timeouts hold.
             on_chunk: called with every valid chunk, in the comms thread.
+            on_refusal: called with the reason for every message that is no chunk for this robot, in the comms thread.
             on_heartbeat: called with every sign of life of a commander, in the comms thread.
         """
         self.refused_chunks = 0
         self.last_refusal = ""
-        self._node, self._profile, self._on_chunk, self._on_heartbeat = node, profile, on_chunk, on_heartbeat
+        self._node, self._profile = node, profile
+        self._on_chunk, self._on_refusal, self._on_heartbeat = on_chunk, on_refusal, on_heartbeat
         self._estop_pressed = False
         self._estop_ns = self._held_ns = NEVER
         node.create_subscription(Bool, "~/estop", self._estop, ESTOP_QOS)
@@ -82,6 +89,7 @@ class OperatorInputs:
         except ChunkError as error:
             self.refused_chunks, self.last_refusal = self.refused_chunks + 1, str(error)
             self._node.get_logger().warning(f"chunk refused: {error}", throttle_duration_sec=1.0)
+            self._on_refusal(str(error))
             return
         self._on_chunk(chunk)
 

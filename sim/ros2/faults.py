@@ -9,11 +9,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-STATE_FAULTS = ("none", "stop", "freeze", "partial", "reordered", "no_velocity", "nan", "spike", "degrees")
+STATE_FAULTS = (
+    "none", "stop", "freeze", "partial", "reordered", "no_velocity", "nan", "spike", "degrees", "stamp_zero", "stamp_future", "stamp_back",
+)  # fmt: skip
 CAMERA_FAULTS = ("none", "stop", "freeze", "black", "half_rate", "size_change")
-COMMAND_FAULTS = ("none", "refuse", "ignore")
+COMMAND_FAULTS = ("none", "refuse", "ignore", "abort")
 SPIKE_RAD = 1.5
 """How far off one joint is in the `spike` fault."""
+
+
+STAMP_NS = 1_000_000_000
+"""How far off the robot's clock is in `stamp_future` and `stamp_back`."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,18 @@ def disturb_state(fault: str, true: JointMessage, last: JointMessage | None, cou
         case "degrees":
             return replace(true, position=np.rad2deg(true.position), velocity=np.rad2deg(true.velocity))
     return true
+
+
+def disturb_stamp(fault: str, now_ns: int) -> int:
+    """When a state message says that it was taken [ns]."""
+    match fault:
+        case "stamp_zero":
+            return 0
+        case "stamp_future":
+            return now_ns + STAMP_NS
+        case "stamp_back":
+            return now_ns - STAMP_NS
+    return now_ns
 
 
 def disturb_image(fault: str, true: np.ndarray, last: np.ndarray | None, count: int) -> np.ndarray | None:

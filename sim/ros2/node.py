@@ -3,6 +3,7 @@
 ~/reset   Trigger   start the episode that the parameters `task` and `seed` name
 ~/clear   Trigger   clear an abort of the firmware; the robot holds where it is
 ~/episode String    JSON: how the running task stands, and what the robot refused
+~/truth   JointState  what the encoders say, whatever fault is on
 parameters fault.state, fault.camera, fault.command switch faults on and off
 """
 
@@ -141,6 +142,8 @@ class SimRobot:
                     self._sensors.camera_fault = value.string_value
                 case "fault.command":
                     self._controllers.fault = value.string_value
+                    if value.string_value == "abort":
+                        self._firmware.aborted = "it was asked for"
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request

@@ -13,7 +13,7 @@ from sensor_msgs.msg import Image, JointState
 
 from sim.ros2 import overlay
 from sim.ros2.arm import Arm
-from sim.ros2.faults import JointMessage, disturb_image, disturb_state
+from sim.ros2.faults import JointMessage, disturb_image, disturb_stamp, disturb_state
 from sim.ros2.trajectory import NS_PER_S
 from sim.ros2.wiring import Wiring
 
@@ -45,11 +45,13 @@ class Sensors:
     camera_fault: str = "none"
     _state_count: int = 0
     _last_state: JointMessage | None = None
+    _true: JointState | None = None
     _cameras: list[_Camera] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Create the publishers."""
         self._states = self.node.create_publisher(JointState, self.wiring.state_topic, STATE_QOS)
+        self._truth = self.node.create_publisher(JointState, "~/truth", STATE_QOS)
         self._cameras = [_Camera(name) for name in self.cameras]
         self._images = {
             name: self.node.create_publisher(Image, self.wiring.image_topics[name], qos_profile_sensor_data) for name in self.cameras
@@ -59,14 +61,13 @@ class Sensors:
         """The message of this moment; `None` where a fault silences it."""
         reading = arm.read()
         true = JointMessage(self.wiring.joints, reading.position, reading.velocity, reading.effort)
+        self._true = _message(true, now_ns)
         shown = disturb_state(self.state_fault, true, self._last_state, self._state_count)
         self._state_count += 1
         if shown is None:
             return None
         self._last_state = shown
-        message = JointState(name=list(shown.names), position=shown.position, velocity=shown.velocity, effort=shown.effort)
-        message.header.stamp = to_time(now_ns)
-        return message
+        return _message(shown, disturb_stamp(self.state_fault, now_ns))
 
     def measure_images(self, arm: Arm, now_ns: int) -> list[tuple[str, Image]]:
         """Camera and message of every image of this moment."""
@@ -89,6 +90,14 @@ class Sensors:
             self._images[camera].publish(image)
         if state is not None:
             self._states.publish(state)
+        if self._true is not None:
+            self._truth.publish(self._true)
+
+
+def _message(state: JointMessage, now_ns: int) -> JointState:
+    message = JointState(name=list(state.names), position=state.position, velocity=state.velocity, effort=state.effort)
+    message.header.stamp = to_time(now_ns)
+    return message
 
 
 def to_image(pixels: np.ndarray, frame: str, now_ns: int) -> Image:
