@@ -39,6 +39,8 @@ STILL = 0.1
 """Share of the leash that the command moves before a measurement must have changed."""
 LEASH_FAULT = 1.5
 """Multiples of the leash at which the robot does not follow."""
+STALL, RESTING = 0.2, 0.01
+"""A joint that moves slower than this share of its velocity limit must be nearer to the command than this share of the leash."""
 HELD_BACK = frozenset({"leash", "workspace", "keep_out", "collision"})
 """Interventions that a source must not need for long."""
 OVERSPEED = 1.5
@@ -105,6 +107,9 @@ class SafetyFilter:
         self._full_velocity = self._limits.velocity
         self._leash = np.array([joint.leash for joint in profile.joints])
         self._obstacles = Obstacles(profile) if profile.chain else None
+        self._arm = np.array([joint.name not in {gripper.joint for gripper in profile.grippers} for joint in profile.joints])
+        self._follows_s = np.full(len(profile.joints), np.inf)
+        """When each joint last moved or was where it was told to be; infinite before `seed`."""
         self._image_limit_s = dict.fromkeys(profile.topics.images, profile.ages.image_s) | dict(image_limit_s or {})
         self._watches: dict[str, FreezeWatch] = {}
         self._last: Motion | None = None
@@ -133,6 +138,7 @@ class SafetyFilter:
     def seed(self, measured: Measurement) -> None:
         """Start anew from where the robot is, at rest. Raises `ValueError` for a measurement that is not finite."""
         self._last = Motion.rest(measured.position)
+        self._follows_s = np.full(len(measured.position), np.inf)
 
     def see_image(self, stream: str, content: np.ndarray, stamp_s: float) -> None:
         """A camera image, for freeze detection."""
@@ -210,7 +216,14 @@ class SafetyFilter:
         fast = speed > OVERSPEED * self._full_velocity
         found += [Intervention("overspeed", self._profile.names[j], float(speed[j])) for j in np.flatnonzero(fast)]
         gap = np.abs(self.last.position - measured.position)
-        return found + [self._about("not_following", j, float(gap[j])) for j in np.flatnonzero(gap > LEASH_FAULT * self._leash)]
+        lost = (gap > LEASH_FAULT * self._leash) | self._stalled(now_s, gap, speed)
+        return found + [self._about("not_following", j, float(gap[j])) for j in np.flatnonzero(lost)]
+
+    def _stalled(self, now_s: float, gap: np.ndarray, speed: np.ndarray) -> np.ndarray:
+        """`(J,)` joints that have stood for too long where they are not to be; what a gripper grasps may stop it."""
+        stands = (gap > STALL * self._leash) & (speed < RESTING * self._full_velocity) & self._arm
+        self._follows_s = np.where(stands, np.minimum(self._follows_s, now_s), now_s)
+        return now_s - self._follows_s > self._profile.safety.frozen_s
 
     def _insistence(self, dt_s: float, interventions: list[Intervention]) -> list[Intervention]:
         """A source that wants what it cannot have for too long."""

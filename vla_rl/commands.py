@@ -152,12 +152,9 @@ def export(args: list[str]) -> None:
 
 def trials(args: list[str]) -> None:
     """`vla-rl trials BUNDLE --robot PROFILE --out DIR [--task lift --episodes 100 --against evaluation.json ...]`."""
-    import importlib.util
-
     import tyro
 
-    if importlib.util.find_spec("rclpy") is None:
-        raise ConfigError("trials need ROS 2: install the extra 'ros' (pip install 'vla-rl[ros]')")
+    _require_ros("trials")
     from robot.ros2.trial import operating
     from vla_rl.trials import TrialsConfig, trials
 
@@ -223,12 +220,12 @@ def demo(args: list[str]) -> None:
 
 
 def bench(args: list[str]) -> None:
-    """`vla-rl bench rollout [PRESET] [--repeats 7 ...]`, `bench latency POLICY... [...]`, `bench blends BUNDLE --robot PROFILE [...]`."""
-    if args[:1] == ["blends"]:
-        _bench_blends(args[1:])
+    """`vla-rl bench rollout [PRESET] [--repeats 7 ...]`, `bench latency POLICY... [...]`, `bench blends BUNDLE ...`, `bench faults ...`."""
+    if args[:1] in (["blends"], ["faults"]):
+        {"blends": _bench_blends, "faults": _bench_faults}[args[0]](args[1:])
         return
     parser = _parser("bench", "Throughput against what the parts allow; latency of policies side by side.", config=True)
-    parser.add_argument("what", choices=["rollout", "latency", "blends"])
+    parser.add_argument("what", choices=["rollout", "latency", "blends", "faults"])
     parser.add_argument("paths", type=Path, nargs="*", help="rollout: a preset; latency: policy folders; blends: a bundle")
     known, flags = parser.parse_known_args(args)
     if known.what == "latency":
@@ -245,6 +242,33 @@ def bench(args: list[str]) -> None:
 
     preset = known.paths[0] if known.paths else None
     bench_rollout(load_config(BenchConfig, preset, flags, "vla-rl bench rollout [PRESET]"))
+
+
+def _bench_faults(args: list[str]) -> None:
+    parser = _parser("bench faults", "What a deployment on the simulated robot does when something fails. Never where a real robot is.")
+    parser.add_argument("--robot", type=Path, required=True, help="profile of the simulated arm")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="faults whose group or name contains one of these")
+    parser.add_argument("--repeats", type=int, default=5, help="of every fault (default: 5)")
+    parser.add_argument(
+        "--logs", type=Path, default=Path("runs/faults"), help="folder for the logs of the processes (default: runs/faults)"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file for the numbers")
+    known = parser.parse_args(args)
+    _require_ros("bench faults")
+    from robot.ros2.faults.bench import bench_faults
+    from robot.ros2.faults.catalogue import chosen
+
+    if known.repeats < 1:
+        raise ConfigError(f"vla-rl bench faults: repeats start at 1, got {known.repeats}")
+    bench_faults(known.robot, chosen(known.only), known.repeats, known.logs, known.out)
+
+
+def _require_ros(verb: str) -> None:
+    """Raise `ConfigError` without rclpy."""
+    import importlib.util
+
+    if importlib.util.find_spec("rclpy") is None:
+        raise ConfigError(f"{verb} needs ROS 2: install the extra 'ros' (pip install 'vla-rl[ros]')")
 
 
 def _bench_blends(args: list[str]) -> None:

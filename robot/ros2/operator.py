@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import rclpy
 from lifecycle_msgs.msg import State as LifecycleState
@@ -29,7 +29,6 @@ from robot.ros2.comms import CommsThread, make_executor
 from robot.ros2.operators import BEAT_QOS, ESTOP_QOS
 from robot.ros2.reports import STATUS_QOS
 
-Built = TypeVar("Built")
 BEAT_HZ = 20.0
 POLL_S = 0.02
 LATCHED = ("fault", "estop")
@@ -171,7 +170,7 @@ class Operator:
 
 
 @contextmanager
-def spinning(name: str, build: Callable[[Node], Built], failures: list[Exception]) -> Iterator[Built]:
+def spinning[Built](name: str, build: Callable[[Node], Built], failures: list[Exception]) -> Iterator[Built]:
     """What `build` makes of a node of this process, which a thread spins; what callbacks raise is kept in `failures`."""
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(name)

@@ -143,6 +143,39 @@ def test_a_robot_out_of_control_is_a_fault(changes, code):
     assert np.array_equal(verdict.command.position, ARM7.home)
 
 
+def _tick_standing(bench: Bench, wish: np.ndarray, position: np.ndarray, velocity: np.ndarray) -> list[str]:
+    """A tick of a robot that stands; its encoders live."""
+    standing = bench.measured(position=position + 1e-9 * bench.sequence, velocity=velocity)
+    stamp_s = bench.now_s + DT_S
+    return _codes(bench.tick(bench.wish(wish), replace(standing, stamp_s=stamp_s, received_s=stamp_s)).faults)
+
+
+@pytest.mark.parametrize(
+    ("wish", "speed", "found"),
+    [
+        (_moved(0, 0.15), 0.0, True),  # 0.1 rad is allowed, a fifth of the leash, and 0.5 s
+        (_moved(0, 0.15), 0.1, False),  # it moves
+        (_moved(0, 0.08), 0.0, False),
+        (_moved(7, -0.9), 0.0, False),  # a gripper that grasps
+    ],
+)
+def test_a_joint_that_stands_far_from_its_command_is_a_fault(wish: np.ndarray, speed: float, found: bool):
+    bench = Bench()
+    home, velocity = ARM7.home.copy(), np.zeros(8)
+    velocity[0] = speed
+    faults = [_tick_standing(bench, wish, home, velocity) for _ in range(80)]
+    assert faults[-1] == (["not_following"] if found else [])
+    assert not any(faults[:50])
+
+
+def test_a_joint_that_catches_up_is_given_time_anew():
+    bench = Bench()
+    wish = _moved(0, 0.15)
+    for k in range(120):
+        there = wish if k == 50 else ARM7.home
+        assert not _tick_standing(bench, wish, there, np.zeros(8)) or k > 100
+
+
 def test_another_publisher_is_a_fault():
     bench = Bench()
     assert bench.tick(bench.wish(ARM7.home), publishers=1).faults == (Intervention("conflict", "command topics", 1.0),)
@@ -207,14 +240,14 @@ def test_limits_are_reported_by_joint():
 def test_leash_keeps_commands_near_a_blocked_robot():
     bench = Bench()
     blocked = bench.position.copy()
-    for k in range(200):
+    for k in range(45):
         noise = 1e-9 * k  # a sensor that lives
         verdict = bench.tick(
             bench.wish(_moved(0, 1.5)), bench.measured(position=blocked + noise, stamp_s=bench.now_s + DT_S, received_s=bench.now_s + DT_S)
         )
         assert not verdict.faults
         assert verdict.command.position[0] <= blocked[0] + 0.5 + 1e-6
-    assert verdict.command.position[0] == pytest.approx(0.5)
+    assert verdict.command.position[0] == pytest.approx(0.5, abs=1e-3)
     assert ("leash", "joint1") in {(found.code, found.where) for found in verdict.interventions}
 
 
@@ -309,12 +342,12 @@ def test_a_start_out_of_the_workspace_may_only_get_better():
 
 def test_a_source_that_insists_is_a_fault():
     patient = ARM7.model_copy(update={"safety": ARM7.safety.model_copy(update={"intervention_limit_s": 0.5})})
-    bench, blocked, codes = Bench(patient), ARM7.home.copy(), []
+    bench, codes = Bench(patient), []
     for k in range(120):
-        now_s = bench.now_s + DT_S
-        verdict = bench.tick(
-            bench.wish(_moved(0, 0.1 if k == 60 else 0.8)), bench.measured(position=blocked + 1e-9 * k, stamp_s=now_s, received_s=now_s)
-        )
+        now_s, crawling = bench.now_s + DT_S, _moved(0, 0.03 * k * DT_S)
+        velocity = np.r_[0.03, np.zeros(7)]
+        measured = bench.measured(position=crawling, velocity=velocity, stamp_s=now_s, received_s=now_s)
+        verdict = bench.tick(bench.wish(_moved(0, 0.1 if k == 60 else 0.8)), measured)
         codes.append(_codes(verdict.faults))
     assert codes[:49] == [[]] * 49 and codes[51] == ["interventions"]
     assert codes[60:109] == [[]] * 49, "a break starts the count anew"

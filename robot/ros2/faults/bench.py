@@ -24,8 +24,8 @@ RESTING = 0.01
 """Share of a joint's velocity limit below which it rests."""
 SETTLE_S = 0.5
 """Watched after commands have come to rest."""
-AGAIN_S = 20.0
-"""How long arming again may take."""
+AGAIN_S = 60.0
+"""How long arming again may take, with the start of a process."""
 BEFORE_S = 0.5
 """Commands of so long before a fault count as where the robot may be."""
 TABLE_WIDTH = 150

@@ -9,13 +9,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
-from robot.ros2.faults.cell import Cell
+from policies.interface import UserError
 
-Inject = Callable[[Cell], None]
+if TYPE_CHECKING:
+    from robot.ros2.faults.cell import Cell
+
+Inject = Callable[["Cell"], None]
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,13 @@ ACTIVE, SOFT, FAULT, ESTOP, GONE = ("active",), ("standby",), ("fault",), ("esto
 
 FAULTS: tuple[Fault, ...] = (
     Fault("network", "every fifth chunk lost", partial(_chunks, "loss"), ACTIVE),
-    Fault("network", "no chunk for 0.6 s", partial(_chunks, "burst"), ACTIVE),
+    Fault("network", "three chunks lost, none for 0.8 s", partial(_chunks, "burst"), ACTIVE),
     Fault("network", "chunks 0.4 s late", partial(_chunks, "late"), ACTIVE, "chunk_delay"),
-    Fault("network", "every chunk twice", partial(_chunks, "duplicate"), ACTIVE, "older"),
-    Fault("network", "chunks in wrong order", partial(_chunks, "reorder"), ACTIVE, "older"),
+    Fault("network", "every chunk twice", partial(_chunks, "duplicate"), ACTIVE),
+    Fault("network", "chunks in wrong order", partial(_chunks, "reorder"), ACTIVE),
     Fault("network", "chunks at ten times the rate", partial(_chunks, "flood"), ACTIVE),
     Fault("network", "a second commander of the robot", lambda cell: cell.rival(), FAULT, "conflict"),
-    Fault("time", "chunks stamped 2 s ago", partial(_chunks, "stale"), SOFT, "expired"),
+    Fault("time", "chunks stamped 2 s ago", partial(_chunks, "stale"), SOFT, "older"),
     Fault("time", "chunks stamped 5 s ahead", partial(_chunks, "future"), SOFT, "future"),
     Fault("time", "chunks stamped 0", partial(_chunks, "zero_stamp"), SOFT, "older"),
     Fault("time", "steps of uneven length", partial(_chunks, "uneven"), SOFT, "evenly"),
@@ -138,7 +142,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("command", "steps that alternate by 0.2 rad", partial(_chunks, "alternating"), ACTIVE),
     Fault("command", "far beyond a joint's limit", partial(_chunks, "limit"), ("active", "fault"), watch_s=8.0),
     Fault("command", "down into the table", partial(_chunks, "table"), FAULT, "interventions", watch_s=12.0),
-    Fault("policy", "no chunk for 0.8 s", partial(_chunks, "pause"), ACTIVE),
+    Fault("policy", "takes 1 s for a chunk, once", partial(_chunks, "pause"), SOFT, "chunk_age"),
     Fault("policy", "hangs, its heartbeat lives", partial(_chunks, "silent"), SOFT, "chunk_age"),
     Fault("policy", "paused for 0.15 s", partial(_pause, "sweep", 0.15), ACTIVE),
     Fault("policy", "stopped (SIGSTOP)", partial(_signal, "sweep", signal.SIGSTOP), SOFT, "is silent"),
@@ -147,11 +151,11 @@ FAULTS: tuple[Fault, ...] = (
     Fault("policy", "killed (SIGKILL)", partial(_signal, "sweep", signal.SIGKILL), SOFT, "is silent"),
     Fault("bridge", "ends (SIGTERM)", partial(_signal, "bridge", signal.SIGTERM), GONE),
     Fault("bridge", "killed (SIGKILL)", partial(_signal, "bridge", signal.SIGKILL), GONE),
-    Fault("bridge", "stopped for 1 s, goes on", partial(_pause, "bridge", 1.0), FAULT, "interval"),
+    Fault("bridge", "stopped for 1 s, goes on", partial(_pause, "bridge", 1.0), ("fault", "estop"), "interval"),
     Fault("bridge", "paused for 0.02 s", partial(_pause, "bridge", 0.02), ACTIVE),
-    Fault("robot", "refuses commands", partial(_command, "refuse"), FAULT, "state_frozen"),
-    Fault("robot", "ignores commands", partial(_command, "ignore"), FAULT, "state_frozen"),
-    Fault("robot", "aborts", partial(_command, "abort"), FAULT, "state_frozen"),
+    Fault("robot", "refuses commands", partial(_command, "refuse"), FAULT, "not_following"),
+    Fault("robot", "ignores commands", partial(_command, "ignore"), FAULT, "not_following"),
+    Fault("robot", "aborts", partial(_command, "abort"), FAULT, "not_following"),
     Fault("robot", "its computer hangs for 1 s", partial(_pause, "robot", 1.0), FAULT, "state_age"),
     Fault("robot", "its computer dies", partial(_signal, "robot", signal.SIGKILL), FAULT, "state_age"),
     Fault("people", "e-stop pressed", _press, ESTOP, "pressed"),
@@ -164,3 +168,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault("host", "four busy processes for 2 s", partial(_hog, 4, 2.0), ("active", "standby", "fault")),
     Fault("host", "the bridge is not scheduled for 0.2 s", partial(_pause, "bridge", 0.2), FAULT, "interval"),
 )
+
+
+def chosen(only: Sequence[str]) -> tuple[Fault, ...]:
+    """Faults whose group or name contains one of the texts, all if there are none. Raises `UserError` for a text that is in none."""
+    names = {fault: f"{fault.group}: {fault.name}" for fault in FAULTS}
+    for text in only:
+        if not any(text in name for name in names.values()):
+            raise UserError(f"no fault is called '{text}'; there are:\n  " + "\n  ".join(names.values()))
+    return tuple(fault for fault, name in names.items() if not only or any(text in name for text in only))

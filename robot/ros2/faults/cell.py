@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,16 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from robot.profile import RobotProfile, load_profile
-from robot.ros2.operator import LATCHED, Operator, spinning
+from robot.ros2.faults.sweep import JOINT
+from robot.ros2.operator import LATCHED, Operator, OperatorError, spinning
 from robot.ros2.reports import EVENT_QOS, STATUS_QOS
 
 TASK, SEED = "reach", 0
 """The episode whose start every fault begins at."""
 END_S = 20.0
 """How long a process may take to end when asked to."""
+DISCOVERY_S = 2.0
+"""How long others are looked for on the graph."""
 MOVING = 0.3
 """Commanded speed of the swept joint that counts as moving [unit/s]; its largest is 0.52."""
 
@@ -56,6 +60,11 @@ class Child:
     def alive(self) -> bool:
         """Whether it runs; stopped by a signal counts as running."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def last_words(self) -> str:
+        """The end of its output."""
+        return self._log.read_text()[-1000:].strip()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if it runs."""
@@ -100,15 +109,30 @@ class Cell:
     """What faults are injected into. Lists are written by the thread that spins the node."""
 
     def __init__(self, node: Node, profile: RobotProfile, children: dict[str, Child], failures: Sequence[Exception]) -> None:
+        """`failures` are what callbacks of the node raised. Raises `OperatorError` for a robot that is not commanded over ROS 2."""
+        states, commands = profile.topics.joint_states, profile.controllers[-1].topic
+        if states is None or commands is None:
+            raise OperatorError(f"{profile.name} is not commanded over ROS 2: its profile has no topics of joint states or commands")
+        self._states, self._commands = states, commands
         self.profile, self.children = profile, children
         self.operator = Operator(node, profile.name, lambda: f"a callback failed: {failures[0]!r}" if failures else "")
         self.sent, self.truth, self.heard = list[Moment](), list[Moment](), list[Heard]()
+        self._node = node
         self._rival: Node | None = None
         self._fault = node.create_publisher(String, f"/{profile.name}/sweep/fault", STATUS_QOS)
         bridge, arm = self.operator.bridge, self.operator.arm
-        node.create_subscription(JointState, f"{bridge}/command_sent", lambda message: self.sent.append(self._moment(message)), EVENT_QOS)
-        node.create_subscription(JointState, f"{arm}/truth", lambda message: self.truth.append(self._moment(message)), QoSProfile(depth=50))
+        node.create_subscription(JointState, f"{bridge}/command_sent", partial(self._note, self.sent), EVENT_QOS)
+        node.create_subscription(JointState, f"{arm}/truth", partial(self._note, self.truth), QoSProfile(depth=50))
         node.create_subscription(DiagnosticArray, f"{bridge}/safety_event", self._hear, EVENT_QOS)
+
+    def require_alone(self) -> None:
+        """Raise `OperatorError` if somebody else publishes the robot's joint states, or is its bridge."""
+        self.wait(DISCOVERY_S)
+        for topic in (self._states, f"{self.operator.bridge}/status"):
+            if self._node.count_publishers(topic):
+                raise OperatorError(
+                    f"{topic} is published already: faults are only for a robot that this command starts; choose another ROS_DOMAIN_ID"
+                )
 
     def recover(self) -> None:
         """Whatever happened: no fault is on, every process runs, and the bridge holds the robot at the start of the episode."""
@@ -120,12 +144,10 @@ class Cell:
             child.signal(signal.SIGCONT)
         if not self.children["robot"].alive:
             operator.episode = {}
-            self.children["robot"].start()
-            operator.until(lambda: bool(operator.episode), "the robot is there")
+            self._start("robot", lambda: bool(operator.episode))
         if not self.children["bridge"].alive:
             operator.status = {"state": "", "cause": ""}
-            self.children["bridge"].start()
-            operator.until(lambda: operator.state in ("standby", *LATCHED), "the bridge has begun")
+            self._start("bridge", lambda: operator.state in ("standby", *LATCHED))
         self.children["sweep"].start()
         operator.set_robot({"fault.state": "none", "fault.camera": "none", "fault.command": "none"})
         operator.rest()
@@ -135,9 +157,14 @@ class Cell:
             record.clear()
 
     def move(self) -> None:
-        """Arm, and wait until the robot moves."""
-        self.operator.armed()
-        self.operator.until(lambda: bool(self.sent) and abs(self.sent[-1].velocity[0]) > MOVING, "the robot moves")
+        """Arm, and wait until the robot moves; again, where a busy host has ended it before the fault."""
+
+        def moving() -> bool:
+            if self.operator.state not in ("arming", "active"):
+                self.operator.armed()
+            return bool(self.sent) and abs(self.sent[-1].velocity[JOINT]) > MOVING
+
+        self.operator.until(moving, "the robot moves")
 
     def chunks(self, fault: str) -> None:
         """A fault of the commander."""
@@ -148,7 +175,7 @@ class Cell:
         context = Context()
         rclpy.init(context=context)
         node = rclpy.create_node("rival", context=context)
-        node.create_publisher(Float64MultiArray, self.profile.controllers[-1].topic, 1)
+        node.create_publisher(Float64MultiArray, self._commands, 1)
         self._rival = node
 
     def withdraw(self) -> None:
@@ -162,8 +189,16 @@ class Cell:
         """Let time pass."""
         time.sleep(seconds)
 
-    def _moment(self, message: JointState) -> Moment:
-        return Moment(time.monotonic(), np.array(message.position), np.array(message.velocity))
+    def _start(self, name: str, there: Callable[[], bool]) -> None:
+        """Start a process and wait until it is there. Raises `OperatorError` with its last words if it ends instead."""
+        child = self.children[name]
+        child.start()
+        self.operator.until(lambda: there() or not child.alive, f"the {name} is there")
+        if not child.alive:
+            raise OperatorError(f"the {name} ended: {child.last_words}")
+
+    def _note(self, moments: list[Moment], message: JointState) -> None:
+        moments.append(Moment(time.monotonic(), np.array(message.position), np.array(message.velocity)))
 
     def _hear(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -172,7 +207,12 @@ class Cell:
 
 @contextmanager
 def faulty_cell(path: Path, logs: Path) -> Iterator[Cell]:
-    """Start everything for a profile, and end it. Logs of the processes go to a folder."""
+    """Everything for a profile, which starts with the first `recover`, and ends. Logs of the processes go to a folder.
+
+    Raises:
+        OperatorError: a robot of that name is on the graph already: it might be a real one.
+    """
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"  # for the processes, too
     profile, failures = load_profile(path), list[Exception]()
     cameras = tuple(profile.topics.images)[:1]
     watched = ["--cameras", *cameras] if cameras else []
@@ -187,6 +227,7 @@ def faulty_cell(path: Path, logs: Path) -> Iterator[Cell]:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left running
     try:
         with spinning("faults", lambda node: Cell(node, profile, children, failures), failures) as cell:
+            cell.require_alone()
             yield cell
     finally:
         for child in reversed(children.values()):

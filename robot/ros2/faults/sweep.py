@@ -50,7 +50,7 @@ CHUNK_FAULTS = (
     "nan", "inf", "short", "wrong_length", "missing_joint", "unknown_joint", "other_order", "huge_step", "alternating", "limit", "table",
 )  # fmt: skip
 PAUSE = {"pause": 4, "burst": 3}
-"""Chunks that are not sent, once: 0.8 and 0.6 s."""
+"""Chunks that are not sent, once."""
 
 
 def swept(profile: RobotProfile, centre: np.ndarray, times_s: np.ndarray) -> np.ndarray:
@@ -79,6 +79,7 @@ def bent(fault: str, positions: np.ndarray) -> np.ndarray:
 
 def garbled(fault: str, message: JointTrajectory) -> JointTrajectory:
     """A message as a fault changes it, in place."""
+    names, points = list(message.joint_names), list(message.points)
     match fault:
         case "stale":
             message.header.stamp.sec -= 2
@@ -87,22 +88,22 @@ def garbled(fault: str, message: JointTrajectory) -> JointTrajectory:
         case "zero_stamp":
             message.header.stamp.sec = message.header.stamp.nanosec = 0
         case "uneven":
-            message.points[-1].time_from_start.sec += 1
+            points[-1].time_from_start.sec += 1
         case "short":
-            message.points = message.points[:1]
+            message.points = points[:1]
         case "wrong_length":
-            for point in message.points:
-                point.positions = point.positions[:-1]
+            for point in points:
+                point.positions = list(point.positions)[:-1]
         case "missing_joint":
-            message.joint_names = message.joint_names[:-1]
-            for point in message.points:
-                point.positions = point.positions[:-1]
+            message.joint_names = names[:-1]
+            for point in points:
+                point.positions = list(point.positions)[:-1]
         case "unknown_joint":
-            message.joint_names = [*message.joint_names[:-1], "elbow"]
+            message.joint_names = [*names[:-1], "elbow"]
         case "other_order":
-            message.joint_names = message.joint_names[::-1]
-            for point in message.points:
-                point.positions = point.positions[::-1]
+            message.joint_names = names[::-1]
+            for point in points:
+                point.positions = list(point.positions)[::-1]
     return message
 
 
