@@ -62,8 +62,6 @@ class Border:
     """Estimated before it came."""
     delay_alarm: bool
     """The delay was more than a step from the estimate."""
-    prefix_error: float
-    """Largest |committed prefix that the policy was given − what was sent|; 0 where none was given."""
 
 
 @dataclass(frozen=True)

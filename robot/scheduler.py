@@ -74,7 +74,6 @@ class Scheduler:
         self._age_from_s, self._ramp_end_s = 0.0, -np.inf
         self._end_velocity = np.zeros(self._timing.joints)
         self._step_s = 0.0
-        self._prefixes: deque[tuple[float, float, np.ndarray]] = deque(maxlen=16)
 
     @property
     def end_s(self) -> float:
@@ -84,19 +83,6 @@ class Scheduler:
     def sent(self, now_s: float, motion: Motion) -> None:
         """What really left for the robot at a time."""
         self._sent.append((now_s, motion))
-
-    def prefix(self, t0_s: float, dt_s: float, steps: int) -> np.ndarray:
-        """`(steps, J)` what is committed at `t0_s + i · dt_s`, for a policy that continues it. May be called from any thread.
-
-        `accept` compares it with what was sent, once the chunk for this `t0_s` comes.
-        """
-        plan = self._plan
-        if plan is None:
-            committed = np.repeat(self._sent[-1][1].position[None], steps, 0)
-        else:
-            committed = np.array([plan.at(t0_s + i * dt_s).position for i in range(steps)])
-        self._prefixes.append((t0_s, dt_s, committed))
-        return committed
 
     def accept(self, chunk: Chunk, now_s: float) -> Border | Rejected:
         """Take over to a new chunk, from the last command on. Raises `RuntimeError` if nothing was sent yet."""
@@ -132,7 +118,6 @@ class Scheduler:
             age_s=age_s,
             expected_delay_s=expected_s,
             delay_alarm=len(self._ids) > 2 and abs(age_s - expected_s) > chunk.dt_s,
-            prefix_error=self._prefix_error(chunk.t0_s, now_s),
         )
 
     def sample(self, now_s: float) -> Setpoint:
@@ -200,18 +185,6 @@ class Scheduler:
 
     def _starved(self, now_s: float) -> float:
         return 0.0 if self._plan is None else max(0.0, now_s - self._plan.end_s)
-
-    def _prefix_error(self, t0_s: float, now_s: float) -> float:
-        """How far the prefix that the policy was given for this observation is from what was sent meanwhile."""
-        given = [(dt_s, committed) for asked_s, dt_s, committed in list(self._prefixes) if asked_s == t0_s]
-        if not given:
-            return 0.0
-        dt_s, committed = given[-1]
-        times = np.array([time_s for time_s, _ in self._sent])
-        positions = np.array([motion.position for _, motion in self._sent])
-        due = [i for i in range(len(committed)) if times[0] <= t0_s + i * dt_s <= min(now_s, times[-1])]
-        sent = [[np.interp(t0_s + i * dt_s, times, column) for column in positions.T] for i in due]
-        return float(np.max(np.abs(committed[due] - sent))) if due else 0.0
 
 
 def _detail(code: Refusal, chunk: Chunk, age_s: float) -> str:

@@ -84,11 +84,12 @@ class EvaluateConfig(Strict):
 
 
 def evaluate(args: list[str]) -> None:
-    """`vla-rl eval RUN_OR_POLICY [--out DIR] [--preset FILE] [--evaluate.episodes 50 ...]`."""
+    """`vla-rl eval RUN_OR_POLICY [--out DIR] [--preset FILE] [--executed N] [--evaluate.episodes 50 ...]`."""
     parser = _parser("eval", "Success of a policy on initial states it was not trained on.", config=True)
     parser.add_argument("policy", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--preset", type=Path)
+    parser.add_argument("--executed", type=int, help="decide anew after so many steps, as a bundle that was exported so does")
     known, flags = parser.parse_known_args(args)
     tree = _run_settings(known.policy) | (read_yaml(known.preset) if known.preset else {})
     several = len(tree.get("sim", {}).get("tasks", SimConfig().tasks)) > 1
@@ -100,7 +101,7 @@ def evaluate(args: list[str]) -> None:
     from vla_rl.train import evaluate_policy, make_env
 
     out = known.out or known.policy / f"eval-{config.evaluate.split}"
-    policy = load_policy(_policy_folder(known.policy))
+    policy = load_policy(_policy_folder(known.policy), executed=known.executed)
     env = make_env(config.sim)
     try:
         evaluate_policy(policy, env, config.evaluate, config.sim.tasks, config.seed, out)
@@ -220,12 +221,13 @@ def demo(args: list[str]) -> None:
 
 
 def bench(args: list[str]) -> None:
-    """`vla-rl bench rollout [PRESET] [--repeats 7 ...]`, `bench latency POLICY... [...]`, `bench blends BUNDLE ...`, `bench faults ...`."""
-    if args[:1] in (["blends"], ["faults"]):
-        {"blends": _bench_blends, "faults": _bench_faults}[args[0]](args[1:])
+    """`vla-rl bench rollout [PRESET] [--repeats 7 ...]`, `bench latency POLICY... [...]`, `bench blends BUNDLE ...`, `bench faults ...`, `bench budget BUNDLE ...`."""
+    on_robots = {"blends": _bench_blends, "faults": _bench_faults, "budget": _bench_budget}
+    if args and args[0] in on_robots:
+        on_robots[args[0]](args[1:])
         return
     parser = _parser("bench", "Throughput against what the parts allow; latency of policies side by side.", config=True)
-    parser.add_argument("what", choices=["rollout", "latency", "blends", "faults"])
+    parser.add_argument("what", choices=["rollout", "latency", *on_robots])
     parser.add_argument("paths", type=Path, nargs="*", help="rollout: a preset; latency: policy folders; blends: a bundle")
     known, flags = parser.parse_known_args(args)
     if known.what == "latency":
@@ -257,10 +259,32 @@ def _bench_faults(args: list[str]) -> None:
     _require_ros("bench faults")
     from robot.ros2.faults.bench import bench_faults
     from robot.ros2.faults.catalogue import chosen
+    from vla_rl.provenance import describe_environment
 
     if known.repeats < 1:
         raise ConfigError(f"vla-rl bench faults: repeats start at 1, got {known.repeats}")
-    bench_faults(known.robot, chosen(known.only), known.repeats, known.logs, known.out)
+    bench_faults(known.robot, chosen(known.only), known.repeats, known.logs, known.out, describe_environment())
+
+
+def _bench_budget(args: list[str]) -> None:
+    parser = _parser("bench budget", "Where the time from camera to command goes, and command jitter, on the simulated robot.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--robot", type=Path, required=True, help="profile of the simulated arm")
+    parser.add_argument("--task", default="reach")
+    parser.add_argument("--rates", type=float, nargs="+", default=[50.0, 200.0, 500.0], help="of commands [Hz] (default: 50 200 500)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of motion at each rate (default: 30)")
+    parser.add_argument(
+        "--logs", type=Path, default=Path("runs/budget"), help="folder for the logs of the processes (default: runs/budget)"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file for the numbers")
+    known = parser.parse_args(args)
+    _require_ros("bench budget")
+    if known.seconds <= 0 or min(known.rates) <= 0:
+        raise ConfigError("vla-rl bench budget: seconds and rates lie above 0")
+    from robot.ros2.budget import bench_budget
+    from vla_rl.provenance import describe_environment
+
+    bench_budget(known.bundle, known.robot, known.task, known.rates, known.seconds, known.logs, known.out, describe_environment())
 
 
 def _require_ros(verb: str) -> None:

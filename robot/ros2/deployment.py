@@ -42,6 +42,8 @@ POLL_S = 0.05
 GRAPH_HZ, STATUS_HZ, DIAGNOSTICS_HZ = 10.0, 5.0, 1.0
 TO_STANDSTILL_S = 5.0
 """How long ending waits for a moving robot to stop softly."""
+UNDER_WAY = 50
+"""Chunks that may wait to be looked at."""
 HOMING_SPEED = 0.25
 """Share of the velocity limits at which the robot goes home."""
 
@@ -83,6 +85,8 @@ class Deployment:
         self._homing: ReplaySource | None = None
         self._runtime.select(self._policy)
         self._chunks = self._armed = 0
+        self._observed: dict[int, int] = {}
+        """When the observations of chunks under way were taken, by chunk [ns]."""
         self._conflicts: tuple[str, ...] = ()
         self._robot = RosRobot(node, profile, settings.lockstep)
         self._images = WatchedImages(node, profile, settings.cameras)
@@ -201,6 +205,9 @@ class Deployment:
 
     def _chunk_report(self, found: Border | Rejected) -> None:
         """What became of a chunk."""
+        t0_ns = self._observed.pop(found.chunk, 0)
+        if isinstance(found, Border):
+            self._reports.chunk(t0_ns, found.age_s)
         if isinstance(found, Rejected):
             self._reports.safety_event("chunk", f"chunk {found.chunk} rejected: {found.code}, {found.detail}", {"code": found.code})
         elif found.delay_alarm:
@@ -229,6 +236,9 @@ class Deployment:
         now_s = self._clock.now_s()
         offset_s = 0.0 if self._settings.lockstep else now_s - self._node.get_clock().now().nanoseconds / 1e9
         self._chunks += 1
+        if len(self._observed) > UNDER_WAY:  # the policy does not command: nobody looks at its chunks
+            self._observed.clear()
+        self._observed[self._chunks] = chunk.t0_ns
         self._policy.offer(Chunk(self._chunks, chunk.start_ns / 1e9 + offset_s, chunk.dt_s, chunk.positions), now_s)
 
     def _chunk_refused(self, reason: str) -> None:

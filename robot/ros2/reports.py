@@ -2,6 +2,7 @@
 
 ~/command_sent   sensor_msgs/JointState           every command, as the controllers got it
 ~/safety_event   diagnostic_msgs/DiagnosticArray  every event, when it happens
+~/chunk          std_msgs/String                  JSON, for every chunk that is followed: time and age of its observation
 ~/status         std_msgs/String                  JSON, latched
 /diagnostics     diagnostic_msgs/DiagnosticArray  the same, once a second
 
@@ -34,6 +35,7 @@ class Reports:
         self._node, self._joints = node, list(joints)
         self._sent = node.create_publisher(JointState, "~/command_sent", EVENT_QOS)
         self._events = node.create_publisher(DiagnosticArray, "~/safety_event", EVENT_QOS)
+        self._chunks = node.create_publisher(String, "~/chunk", EVENT_QOS)
         self._status = node.create_publisher(String, "~/status", STATUS_QOS)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", EVENT_QOS)
 
@@ -46,6 +48,10 @@ class Reports:
     def safety_event(self, code: str, text: str, values: Values) -> None:
         """Something was refused, limited, or ended motion."""
         self._events.publish(self._array(DiagnosticStatus.WARN, code, text, values))
+
+    def chunk(self, t0_ns: int, age_s: float) -> None:
+        """A chunk is followed from now on; its observation was taken at a time, by the ROS clock."""
+        self._chunks.publish(String(data=json.dumps({"t0_ns": t0_ns, "age_s": round(age_s, 6)})))
 
     def status(self, values: Values) -> None:
         """How the bridge stands."""

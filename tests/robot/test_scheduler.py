@@ -198,31 +198,6 @@ def test_a_delay_far_from_the_estimate_is_an_alarm():
     assert play.borders[7].expected_delay_s == pytest.approx(0.05)
 
 
-def test_committed_prefix_is_what_is_sent():
-    play, prefixes = Play(replace(TIMING, blend="rtc")), []
-    for k in range(200):
-        arrived = []
-        if k % 20 == 0:
-            prefixes.append((k, play.scheduler.prefix(play.now_s, DT_S, 3)))
-        if k % 20 == 15:
-            arrived = [_chunk(k, round((k - 15) * TICK_S, 6))]
-        play.tick(arrived)
-    for k, prefix in prefixes[2:]:
-        assert prefix[:, 0] == pytest.approx(play.commands[k : k + 15 : 5], abs=1e-12)
-    assert all(border.prefix_error < 1e-12 for border in play.borders[2:])
-
-
-def test_a_prefix_that_was_not_kept_is_reported():
-    play = Play()
-    play.run(0.4, lambda i: 0.0)
-    play.scheduler.prefix(play.now_s, DT_S, 3)
-    for _ in range(10):  # the filter holds instead
-        play.scheduler.sent(play.now_s, Motion.rest(np.zeros(1)))
-        play.now_s = round(play.now_s + TICK_S, 6)
-    found = play.scheduler.accept(_chunk(9, 0.4), play.now_s)
-    assert isinstance(found, Border) and found.prefix_error == pytest.approx(_path(np.array(0.45)), abs=2e-3)
-
-
 def test_contradicting_chunks_are_rough_when_replaced_and_smooth_when_blended():
     rough = {}
     for blend in ("replace", "crossfade", "ensemble"):

@@ -96,6 +96,8 @@ def test_policy_of_another_camera_is_refused(tmp_path: Path, capsys: pytest.Capt
     save_policy(VlaPolicy(PolicyConfig(), spec), tmp_path / "policy")
     sentence = refused(["eval", str(tmp_path / "policy"), "--sim.camera", "behind", "--evaluate.shuffled", "False", *TINY], capsys)
     assert "policy and environment disagree on entries.observation.images.corner2" in sentence
+    sentence = refused(["eval", str(tmp_path / "policy"), "--executed", "9", "--evaluate.shuffled", "False", *TINY], capsys)
+    assert "executed must lie in 1..8" in sentence
     save_policy(VlaPolicy(PolicyConfig(), SPEC), tmp_path / "other")
     opd = ["train", preset(tmp_path, algorithm={"name": "opd"}), "--init", str(tmp_path / "policy"), "--run-dir", str(tmp_path / "run")]
     assert "student and teacher disagree on embodiment" in refused([*opd, "--teacher", str(tmp_path / "other"), *TINY], capsys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +29,10 @@ AGAIN_S = 60.0
 BEFORE_S = 0.5
 """Commands of so long before a fault count as where the robot may be."""
 TABLE_WIDTH = 150
+COLUMNS = [
+    "group", "fault", "ends in", "as expected", "commands stop [s], median (worst)", "robot rests [s]", "commands past limits",
+    "robot past soft margins", "robot past commands", "events", "arms again",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,18 @@ class Row:
     outcomes: tuple[Outcome, ...]
 
 
-def bench_faults(path: Path, faults: Sequence[Fault], repeats: int, logs: Path, out: Path | None = None) -> list[Row]:
-    """Inject every fault `repeats` times into a simulated robot of a profile, print the table and write it as JSON.
+def bench_faults(
+    path: Path, faults: Sequence[Fault], repeats: int, logs: Path, out: Path | None = None, about: Mapping[str, object] | None = None
+) -> list[Row]:
+    """Inject every fault `repeats` times into a simulated robot of a profile, and print the table.
+
+    Args:
+        path: the profile.
+        faults: which ones.
+        repeats: of each.
+        logs: folder for the logs of the processes.
+        out: file for the numbers, as JSON; the table is written beside it, as Markdown.
+        about: what is said of the host in the file.
 
     Raises:
         OperatorError: robot or bridge do not come back.
@@ -86,10 +100,24 @@ def bench_faults(path: Path, faults: Sequence[Fault], repeats: int, logs: Path, 
                 outcomes.append(suffer(cell, fault))
             rows.append(Row(fault.group, fault.name, fault.ends, tuple(outcomes)))
             if out is not None:
-                out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    Console(highlight=False, width=max(console.width, TABLE_WIDTH)).print(table(rows))
+                write(rows, out, about or {})
+    print_table(rows)
     return rows
+
+
+def write(rows: Sequence[Row], out: Path, about: Mapping[str, object]) -> None:
+    """The numbers as JSON, an outcome per line, and the table beside it as Markdown."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    head = json.dumps(dict(about), indent=1).removesuffix("}").rstrip()
+    lines = []
+    for row in rows:
+        outcomes = ",\n   ".join(json.dumps(asdict(outcome)) for outcome in row.outcomes)
+        name = json.dumps({"group": row.group, "fault": row.fault, "expected": row.expected}).removesuffix("}")
+        lines.append(f'  {name}, "outcomes": [\n   {outcomes}]}}')
+    comma = "," if about else ""
+    out.write_text(f'{head}{comma}\n "rows": [\n' + ",\n".join(lines) + "\n ]\n}\n")
+    cells = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, rows)]
+    out.with_suffix(".md").write_text("\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n")
 
 
 def suffer(cell: Cell, fault: Fault) -> Outcome:
@@ -116,31 +144,32 @@ def suffer(cell: Cell, fault: Fault) -> Outcome:
     )
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """Times as median (worst)."""
-    found = Table(box=SIMPLE_HEAD)
-    for name in ("group", "fault"):
-        found.add_column(name)
-    for name in ("ends", "as expected", "events"):
-        found.add_column(name)
-    for name in ("commands stop [s]", "robot rests [s]", "command past limit", "robot past margin", "robot past commands", "arms again"):
-        found.add_column(name, justify="right")
+def print_table(rows: Sequence[Row]) -> None:
+    """A line per fault."""
+    table = Table(box=SIMPLE_HEAD)
+    for name in COLUMNS:
+        table.add_column(name)
     for row in rows:
-        outcomes = row.outcomes
-        found.add_row(
-            row.group,
-            row.fault,
-            ", ".join(dict.fromkeys(outcome.ended for outcome in outcomes)),
-            f"{sum(outcome.right for outcome in outcomes)} of {len(outcomes)}",
-            ", ".join(dict.fromkeys(code for outcome in outcomes for code in outcome.codes)),
-            _times([outcome.commands_stop_s for outcome in outcomes]),
-            _times([outcome.robot_rests_s for outcome in outcomes]),
-            f"{max(outcome.command_excess for outcome in outcomes):.3g}",
-            f"{max(outcome.margin_excess for outcome in outcomes):.3g}",
-            f"{max(outcome.past_commands for outcome in outcomes):.3f}",
-            f"{sum(outcome.armed_again for outcome in outcomes)} of {len(outcomes)}",
-        )
-    return found
+        table.add_row(*_cells(row))
+    console = Console(highlight=False)
+    Console(highlight=False, width=max(console.width, TABLE_WIDTH)).print(table)
+
+
+def _cells(row: Row) -> list[str]:
+    outcomes = row.outcomes
+    return [
+        row.group,
+        row.fault,
+        ", ".join(dict.fromkeys(outcome.ended for outcome in outcomes)),
+        f"{sum(outcome.right for outcome in outcomes)} of {len(outcomes)}",
+        _times([outcome.commands_stop_s for outcome in outcomes]),
+        _times([outcome.robot_rests_s for outcome in outcomes]),
+        f"{max(outcome.command_excess for outcome in outcomes):.3g}",
+        f"{max(outcome.margin_excess for outcome in outcomes):.3g}",
+        f"{max(outcome.past_commands for outcome in outcomes):.3f}",
+        ", ".join(dict.fromkeys(code for outcome in outcomes for code in outcome.codes)),
+        f"{sum(outcome.armed_again for outcome in outcomes)} of {len(outcomes)}",
+    ]
 
 
 def _times(times_s: Sequence[float | None]) -> str:
@@ -172,21 +201,21 @@ def _last(moments: Sequence[Moment], still: np.ndarray, since_s: float) -> float
         return 0.0
     if moving[-1] == len(moments) - 1 and time.monotonic() - moments[-1].at_s < SETTLE_S / 2:
         return None
-    return moments[moving[-1]].at_s - since_s
+    return round(moments[moving[-1]].at_s - since_s, 4)
 
 
 def _command_excess(profile: RobotProfile, sent: Sequence[Moment]) -> float:
     positions, velocities = np.array([moment.position for moment in sent]), np.array([moment.velocity for moment in sent])
     low, high = np.array([joint.position for joint in profile.joints]).T
     limit = np.array([joint.velocity for joint in profile.joints])
-    return float(max(0.0, (low - positions).max(), (positions - high).max(), (np.abs(velocities) - limit).max()))
+    return _rounded((low - positions).max(), (positions - high).max(), (np.abs(velocities) - limit).max())
 
 
 def _margin_excess(profile: RobotProfile, truth: Sequence[Moment]) -> float:
     positions = np.array([moment.position for moment in truth])
     low, high = np.array([joint.position for joint in profile.joints]).T
     margin = np.array([joint.soft_margin for joint in profile.joints])
-    return float(max(0.0, (low + margin - positions).max(), (positions - high + margin).max()))
+    return _rounded((low + margin - positions).max(), (positions - high + margin).max())
 
 
 def _past_commands(sent: Sequence[Moment], truth: Sequence[Moment], since_s: float) -> float:
@@ -194,7 +223,11 @@ def _past_commands(sent: Sequence[Moment], truth: Sequence[Moment], since_s: flo
     measured = np.array([moment.position for moment in truth if moment.at_s >= since_s])
     if not len(commands) or not len(measured):
         return 0.0
-    return float(max(0.0, (commands.min(0) - measured).max(), (measured - commands.max(0)).max()))
+    return _rounded((commands.min(0) - measured).max(), (measured - commands.max(0)).max())
+
+
+def _rounded(*excesses: float) -> float:
+    return round(float(max(0.0, *excesses)), 6)
 
 
 def _arms_again(cell: Cell) -> bool:

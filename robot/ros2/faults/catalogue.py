@@ -107,7 +107,7 @@ ACTIVE, SOFT, FAULT, ESTOP, GONE = ("active",), ("standby",), ("fault",), ("esto
 FAULTS: tuple[Fault, ...] = (
     Fault("network", "every fifth chunk lost", partial(_chunks, "loss"), ACTIVE),
     Fault("network", "three chunks lost, none for 0.8 s", partial(_chunks, "burst"), ACTIVE),
-    Fault("network", "chunks 0.4 s late", partial(_chunks, "late"), ACTIVE, "chunk_delay"),
+    Fault("network", "chunks 0.4 s late", partial(_chunks, "late"), ACTIVE),
     Fault("network", "every chunk twice", partial(_chunks, "duplicate"), ACTIVE),
     Fault("network", "chunks in wrong order", partial(_chunks, "reorder"), ACTIVE),
     Fault("network", "chunks at ten times the rate", partial(_chunks, "flood"), ACTIVE),

@@ -62,6 +62,11 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def ended(self) -> bool:
+        """Whether it was started and runs no more."""
+        return self._process is not None and not self.alive
+
+    @property
     def last_words(self) -> str:
         """The end of its output."""
         return self._log.read_text()[-1000:].strip()
@@ -223,6 +228,8 @@ def faulty_cell(path: Path, logs: Path) -> Iterator[Cell]:
         "bridge": ["-m", "robot.ros2", str(path), "--activate", *watched],
         "sweep": ["-m", "robot.ros2.faults.sweep", str(path), centre],
     }
+    for name in commands:
+        (logs / f"{name}.log").unlink(missing_ok=True)
     children = {name: Child(command, logs / f"{name}.log") for name, command in commands.items()}
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left running
     try:
