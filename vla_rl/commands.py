@@ -221,7 +221,7 @@ def demo(args: list[str]) -> None:
 
 
 def bench(args: list[str]) -> None:
-    """`vla-rl bench rollout [PRESET] [--repeats 7 ...]`, `bench latency POLICY... [...]`, `bench blends BUNDLE ...`, `bench faults ...`, `bench budget BUNDLE ...`."""
+    """`vla-rl bench WHAT`: rollout [PRESET], latency POLICY..., and on the simulated robot blends BUNDLE, budget BUNDLE, faults."""
     on_robots = {"blends": _bench_blends, "faults": _bench_faults, "budget": _bench_budget}
     if args and args[0] in on_robots:
         on_robots[args[0]](args[1:])

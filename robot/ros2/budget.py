@@ -51,8 +51,8 @@ class Spread:
         if not len(times_s):
             raise OperatorError("nothing was measured: the policy made no chunk that the bridge followed")
         values = np.asarray(times_s, float)
-        found = (float(np.median(values)), float(np.percentile(values, 99)), float(values.max()))
-        return cls(*(round(value, 6) for value in found), len(values))
+        median, p99, worst = (round(float(found), 6) for found in (np.median(values), np.percentile(values, 99), values.max()))
+        return cls(median, p99, worst, len(values))
 
 
 @dataclass(frozen=True)
@@ -209,9 +209,11 @@ def _measure(bundle: Path, profile: Path, task: str, rate_hz: float, seconds: fl
 
 
 def _at_rate(profile: Path, rate_hz: float, folder: Path) -> Path:
-    """The profile with another command rate."""
+    """The profile with another command rate; the watchdog bites after the same time."""
     content = yaml.safe_load(profile.read_text())
+    faster = rate_hz / content["rates"]["command_hz"]
     content["rates"] = content["rates"] | {"command_hz": rate_hz}
+    content["safety"] = content["safety"] | {"watchdog_misses": max(2, round(faster * content["safety"]["watchdog_misses"]))}
     path = folder / "profile.yaml"
     path.write_text(yaml.safe_dump(content))
     return path

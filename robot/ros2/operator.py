@@ -112,10 +112,10 @@ class Operator:
         return found.message
 
     def hold(self) -> None:
-        """The bridge holds the robot where it is."""
+        """The bridge holds the robot where it is, unless something latches at once, which `armed` resets."""
         time.sleep(SETTLE_S)
         self._lifecycle(Transition.TRANSITION_ACTIVATE)
-        self.until(lambda: self.state == "standby", "the bridge holds")
+        self.until(lambda: self.state in ("standby", *LATCHED), "the bridge holds")
 
     def unlatch(self) -> None:
         """Reset a latched stop until the bridge says that nothing is latched."""
