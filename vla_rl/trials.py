@@ -1,8 +1,8 @@
 """`vla-rl trials BUNDLE --robot PROFILE`: a bundle on the simulated robot over ROS 2, episode after episode.
 
 Robot, bridge and policy are processes of their own, as on a robot, and time is the wall clock's. Between episodes the bridge rests
-while the robot is put to its start. An episode begins when the bridge is armed and has the task's horizon from then on; the robot
-says whether the task is solved. `trials.json` is an evaluation like any other, paired with those in the simulator by its seeds.
+while the robot is put to its start. An episode has the task's horizon from when the bridge, once armed, has led the robot to the first
+step of a chunk (`ramp_s`); the robot says whether the task is solved. `trials.json` is an evaluation like any other, paired with those in the simulator by its seeds.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Trial(Protocol):
         """Wait for everything to be on the graph."""
         ...
 
-    def start(self, task: str, seed: int, horizon: int) -> None:
-        """Put the robot to the start of an episode, and arm."""
+    def start(self, task: str, seed: int, horizon: int, step_s: float) -> None:
+        """Put the robot to the start of an episode of so many control steps, and arm."""
         ...
 
     def finish(self) -> int:
@@ -85,7 +85,7 @@ def trials(config: TrialsConfig, operating: Operating) -> None:
     Raises:
         UserError: bad settings, found before anything starts, or a process that ended or does not answer.
     """
-    read_bundle(config.bundle)  # before anything starts
+    step_s = 1 / read_bundle(config.bundle).spec.control_hz  # before anything starts
     task, first = config.task, SEED_RANGES["test"].start + config.skip
     if task not in TASKS:
         raise UserError(f"unknown tabletop task '{task}'; allowed: {', '.join(TASKS)}")
@@ -102,7 +102,7 @@ def trials(config: TrialsConfig, operating: Operating) -> None:
     }
     with _processes(commands, out) as alive, operating(config.robot, alive) as trial:
         trial.begin()
-        result = _score(trial, task, range(first, first + config.episodes))
+        result = _score(trial, task, range(first, first + config.episodes), step_s)
     evaluation = Evaluation(split="test", tasks=(result,))
     evaluation.save(out / FILE)
     print(format_table(evaluation))
@@ -111,7 +111,7 @@ def trials(config: TrialsConfig, operating: Operating) -> None:
     print(f"results in {out / FILE}")
 
 
-def _score(trial: Trial, task: str, seeds: Sequence[int]) -> TaskResult:
+def _score(trial: Trial, task: str, seeds: Sequence[int], step_s: float) -> TaskResult:
     """Play every seed, and show how it goes."""
     horizon = TASKS[task].horizon
     outcomes, steps = "", []
@@ -119,7 +119,7 @@ def _score(trial: Trial, task: str, seeds: Sequence[int]) -> TaskResult:
     with Progress(*columns) as progress:
         bar = progress.add_task("trials", total=len(seeds))
         for seed in seeds:
-            trial.start(task, seed, horizon)
+            trial.start(task, seed, horizon, step_s)
             steps.append(trial.finish())
             outcomes += "1" if trial.solved else "0"
             progress.update(bar, advance=1, description=f"trials, {outcomes.count('1')} solved")
@@ -150,7 +150,7 @@ def _processes(commands: dict[str, list[str]], logs: Path) -> Iterator[Callable[
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    env=os.environ | {"OMP_NUM_THREADS": "1"},
+                    env=os.environ | {"OMP_NUM_THREADS": "1", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"},
                 )
         yield ended
     finally:

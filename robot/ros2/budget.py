@@ -222,10 +222,11 @@ def _at_rate(profile: Path, rate_hz: float, folder: Path) -> Path:
 @contextmanager
 def _running(bundle: Path, profile: Path, task: str, logs: Path) -> Iterator[_Listener]:
     """Robot, policy and bridge as processes, and the operator of all."""
-    cameras = [entry.frame for entry in read_bundle(bundle).spec.of_kind("image")]
-    watched = ["--cameras", *cameras] if cameras else []
+    images = read_bundle(bundle).spec.of_kind("image")
+    watched = ["--cameras", *(entry.frame for entry in images)] if images else []
+    size = ["--image-px", str(images[0].shape[0])] if images else []
     commands = {
-        "robot": ["-m", "sim.ros2", str(profile), "--no-time-code", "--task", task],
+        "robot": ["-m", "sim.ros2", str(profile), "--no-time-code", "--task", task, *size],
         "policy": ["-m", "robot.ros2.commander", str(bundle), str(profile)],
         "bridge": ["-m", "robot.ros2", str(profile), "--activate", "--speed", "1.0", *watched],
     }
@@ -238,6 +239,7 @@ def _running(bundle: Path, profile: Path, task: str, logs: Path) -> Iterator[_Li
 
     try:
         with spinning("budget", lambda node: _Listener(node, load_profile(profile).name, ended), failures) as listener:
+            listener.operator.require_alone()
             children["robot"].start()
             listener.operator.until(lambda: bool(listener.operator.episode), "the robot is there")
             children["policy"].start()

@@ -6,6 +6,7 @@ Never for a real robot: there a person holds the switch.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ WAIT_S = 120.0
 """How long anything on the graph may take before it counts as failed."""
 AGAIN_S = 0.2
 """Between requests to arm."""
+DISCOVERY_S = 2.0
+"""How long others are looked for on the graph."""
 SETTLE_S = 0.1
 """After a reset, until joint states of the new start have come in."""
 
@@ -50,6 +53,7 @@ class Operator:
     def __init__(self, node: Node, robot: str, alive: Callable[[], str]) -> None:
         """`alive` says which process ended, empty if none has."""
         self.node, self._alive = node, alive
+        self._namespace = f"/{robot}"
         self.bridge, self.arm = f"/{robot}/bridge", f"/{robot}/sim_robot"
         self.pressed, self.held = False, True
         """E-stop and dead-man switch."""
@@ -76,6 +80,15 @@ class Operator:
     def state(self) -> str:
         """Of the bridge."""
         return self.status["state"]
+
+    def require_alone(self) -> None:
+        """Raise `OperatorError` if a robot or bridge of that name is on the graph already: it might be a real one."""
+        time.sleep(DISCOVERY_S)
+        for node, namespace in self.node.get_node_names_and_namespaces():
+            if namespace == self._namespace:
+                raise OperatorError(
+                    f"{namespace}/{node} is on the graph already, and this is only for robots that it starts; choose another ROS_DOMAIN_ID"
+                )
 
     def beat(self) -> None:
         """Say how e-stop and dead-man switch stand; also done regularly."""
@@ -171,7 +184,11 @@ class Operator:
 
 @contextmanager
 def spinning[Built](name: str, build: Callable[[Node], Built], failures: list[Exception]) -> Iterator[Built]:
-    """What `build` makes of a node of this process, which a thread spins; what callbacks raise is kept in `failures`."""
+    """What `build` makes of a node of this process, which a thread spins; what callbacks raise is kept in `failures`.
+
+    From here on this process and those that it starts look for others on this host alone.
+    """
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(name)
     comms = CommsThread(node, make_executor(node.context), failures.append)

@@ -10,7 +10,7 @@ from pathlib import Path
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from robot.profile import load_profile
+from robot.profile import RobotProfile, load_profile
 from robot.ros2.operator import LATCHED, Operator, spinning
 from robot.ros2.reports import STATUS_QOS
 
@@ -18,12 +18,12 @@ from robot.ros2.reports import STATUS_QOS
 class Trial:
     """Puts the robot to the start of an episode, arms, and watches."""
 
-    def __init__(self, node: Node, robot: str, alive: Callable[[], str]) -> None:
+    def __init__(self, node: Node, profile: RobotProfile, alive: Callable[[], str]) -> None:
         """`node` is spun by another thread; `alive` says which process ended, if one has."""
-        self._operator = Operator(node, robot, alive)
-        self._node, self._heartbeat = node, f"/{robot}/bridge/heartbeat"
-        self._instruct = node.create_publisher(String, f"/{robot}/policy/instruction", STATUS_QOS)
-        self._armed_at: int | None = None
+        self._operator = Operator(node, profile.name, alive)
+        self._node, self._heartbeat, self._ramp_s = node, f"/{profile.name}/bridge/heartbeat", profile.safety.ramp_s
+        self._instruct = node.create_publisher(String, f"/{profile.name}/policy/instruction", STATUS_QOS)
+        self._begins_at: int | None = None
         self._horizon = 0
         self.solved = False
         node.create_subscription(String, f"{self._operator.arm}/episode", self._judge, 50)
@@ -34,16 +34,16 @@ class Trial:
         operator.until(lambda: operator.state in ("standby", *LATCHED) and bool(operator.episode), "robot and bridge are there")
         operator.until(lambda: self._node.count_publishers(self._heartbeat) > 0, "the policy is loaded")
 
-    def start(self, task: str, seed: int, horizon: int) -> None:
-        """Put the robot to the start of an episode of `horizon` control steps, and arm."""
+    def start(self, task: str, seed: int, horizon: int, step_s: float) -> None:
+        """Put the robot to the start of an episode of `horizon` control steps, and arm. They count from the end of the ramp on."""
         operator = self._operator
         self._tell_stop()
         operator.rest()
         self._instruct.publish(String(data=operator.place(task, seed)))
         operator.hold()
-        self.solved, self._armed_at, self._horizon = False, None, horizon
+        self.solved, self._begins_at, self._horizon = False, None, horizon
         operator.armed()
-        self._armed_at = operator.episode["steps"]
+        self._begins_at = operator.episode["steps"] + round(self._ramp_s / step_s)
 
     def finish(self) -> int:
         """Watch an armed robot until the task is solved, its time is up or it was stopped; disarm. Returns the control steps taken."""
@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def _taken(self) -> int:
-        return self._operator.episode["steps"] - self._armed_at if self._armed_at is not None else 0
+        return self._operator.episode["steps"] - self._begins_at if self._begins_at is not None else 0
 
     def _tell_stop(self) -> None:
         operator = self._operator
@@ -66,7 +66,7 @@ class Trial:
 
     def _judge(self, message: String) -> None:
         found = json.loads(message.data)
-        if self._armed_at is not None and 0 < found["steps"] - self._armed_at <= self._horizon:
+        if self._begins_at is not None and 0 < found["steps"] - self._begins_at <= self._horizon:
             self.solved = self.solved or bool(found["success_now"])
 
 
@@ -78,5 +78,5 @@ def operating(profile: Path, alive: Callable[[], str]) -> Iterator[Trial]:
     def ended() -> str:
         return alive() or (f"a callback failed: {failures[0]!r}" if failures else "")
 
-    with spinning("trials", lambda node: Trial(node, load_profile(profile).name, ended), failures) as trial:
+    with spinning("trials", lambda node: Trial(node, load_profile(profile), ended), failures) as trial:
         yield trial

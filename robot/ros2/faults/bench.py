@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from robot.profile import RobotProfile
@@ -47,7 +48,7 @@ class Outcome:
     """Events, in order of the first of each."""
     cause: str
     commands_stop_s: float | None
-    """From injection to the last command that moves; `None` if commands still move when it is no longer watched."""
+    """From injection to the last command that moves; `None` if the robot went on."""
     robot_rests_s: float | None
     """From injection to the robot at rest."""
     command_excess: float
@@ -135,8 +136,10 @@ def suffer(cell: Cell, fault: Fault) -> Outcome:
         right=ended in fault.ends and fault.says in text,
         codes=tuple(dict.fromkeys(event.code for event in said if event.code != "state")),
         cause=cause if ended in ("fault", "estop") else "",
-        commands_stop_s=_last(sent, np.full(len(cell.profile.joints), STILL), since_s),
-        robot_rests_s=_last(truth, RESTING * np.array([joint.velocity for joint in cell.profile.joints]), since_s),
+        commands_stop_s=None if ended == "active" else _last(sent, np.full(len(cell.profile.joints), STILL), since_s),
+        robot_rests_s=None
+        if ended == "active"
+        else _last(truth, RESTING * np.array([joint.velocity for joint in cell.profile.joints]), since_s),
         command_excess=_command_excess(cell.profile, sent),
         margin_excess=_margin_excess(cell.profile, truth),
         past_commands=_past_commands(sent, truth, since_s),
@@ -148,7 +151,7 @@ def print_table(rows: Sequence[Row]) -> None:
     """A line per fault."""
     table = Table(box=SIMPLE_HEAD)
     for name in COLUMNS:
-        table.add_column(name)
+        table.add_column(escape(name))
     for row in rows:
         table.add_row(*_cells(row))
     console = Console(highlight=False)

@@ -34,8 +34,6 @@ TASK, SEED = "reach", 0
 """The episode whose start every fault begins at."""
 END_S = 20.0
 """How long a process may take to end when asked to."""
-DISCOVERY_S = 2.0
-"""How long others are looked for on the graph."""
 MOVING = 0.3
 """Commanded speed of the swept joint that counts as moving [unit/s]; its largest is 0.52."""
 
@@ -115,29 +113,18 @@ class Cell:
 
     def __init__(self, node: Node, profile: RobotProfile, children: dict[str, Child], failures: Sequence[Exception]) -> None:
         """`failures` are what callbacks of the node raised. Raises `OperatorError` for a robot that is not commanded over ROS 2."""
-        states, commands = profile.topics.joint_states, profile.controllers[-1].topic
-        if states is None or commands is None:
-            raise OperatorError(f"{profile.name} is not commanded over ROS 2: its profile has no topics of joint states or commands")
-        self._states, self._commands = states, commands
+        if (commands := profile.controllers[-1].topic) is None:
+            raise OperatorError(f"{profile.name} is not commanded over ROS 2: its profile has no topics of commands")
+        self._commands = commands
         self.profile, self.children = profile, children
         self.operator = Operator(node, profile.name, lambda: f"a callback failed: {failures[0]!r}" if failures else "")
         self.sent, self.truth, self.heard = list[Moment](), list[Moment](), list[Heard]()
-        self._node = node
         self._rival: Node | None = None
         self._fault = node.create_publisher(String, f"/{profile.name}/sweep/fault", STATUS_QOS)
         bridge, arm = self.operator.bridge, self.operator.arm
         node.create_subscription(JointState, f"{bridge}/command_sent", partial(self._note, self.sent), EVENT_QOS)
         node.create_subscription(JointState, f"{arm}/truth", partial(self._note, self.truth), QoSProfile(depth=50))
         node.create_subscription(DiagnosticArray, f"{bridge}/safety_event", self._hear, EVENT_QOS)
-
-    def require_alone(self) -> None:
-        """Raise `OperatorError` if somebody else publishes the robot's joint states, or is its bridge."""
-        self.wait(DISCOVERY_S)
-        for topic in (self._states, f"{self.operator.bridge}/status"):
-            if self._node.count_publishers(topic):
-                raise OperatorError(
-                    f"{topic} is published already: faults are only for a robot that this command starts; choose another ROS_DOMAIN_ID"
-                )
 
     def recover(self) -> None:
         """Whatever happened: no fault is on, every process runs, and the bridge holds the robot at the start of the episode."""
@@ -217,7 +204,6 @@ def faulty_cell(path: Path, logs: Path) -> Iterator[Cell]:
     Raises:
         OperatorError: a robot of that name is on the graph already: it might be a real one.
     """
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"  # for the processes, too
     profile, failures = load_profile(path), list[Exception]()
     cameras = tuple(profile.topics.images)[:1]
     watched = ["--cameras", *cameras] if cameras else []
@@ -234,7 +220,7 @@ def faulty_cell(path: Path, logs: Path) -> Iterator[Cell]:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left running
     try:
         with spinning("faults", lambda node: Cell(node, profile, children, failures), failures) as cell:
-            cell.require_alone()
+            cell.operator.require_alone()
             yield cell
     finally:
         for child in reversed(children.values()):
