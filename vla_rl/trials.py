@@ -2,7 +2,8 @@
 
 Robot, bridge and policy are processes of their own, as on a robot, and time is the wall clock's. Between episodes the bridge rests
 while the robot is put to its start. An episode has the task's horizon from when the bridge, once armed, has led the robot to the first
-step of a chunk (`ramp_s`); the robot says whether the task is solved. `trials.json` is an evaluation like any other, paired with those in the simulator by its seeds.
+step of a chunk (`ramp_s`); the robot says whether the task is solved. `trials.json` is an evaluation like any other, paired with
+those in the simulator by its seeds.
 """
 
 from __future__ import annotations
