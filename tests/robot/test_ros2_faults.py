@@ -18,7 +18,7 @@ from tests.ros import unique_domain, write_profile
 pytestmark = pytest.mark.ros
 
 FAULTS = (
-    "network: chunks in wrong order",
+    "network: a second commander of the robot",
     "joint states: none come",
     "joint states: same values, new stamps",
     "joint states: other order",
