@@ -9,7 +9,6 @@ during the ramp takes its place. Later ones are played at the times they were ma
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,8 +25,6 @@ STILL = 1e-3
 """Share of the velocity limits below which the commands count as at rest."""
 ROUNDING_S = 1e-9
 """Of times."""
-SENT_KEPT = 4000
-"""Commands remembered for comparison with committed prefixes."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Scheduler:
         """Drop all chunks; `sent` must be called before the next one is accepted."""
         self._plan: Spline | None = None
         self._live: list[Chunk] = []
-        self._sent: deque[tuple[float, Motion]] = deque(maxlen=SENT_KEPT)
+        self._sent: tuple[float, Motion] | None = None
         self._newest_t0_s, self._ids = -np.inf, set[int]()
         self._age_from_s, self._ramp_end_s = 0.0, -np.inf
         self._end_velocity = np.zeros(self._timing.joints)
@@ -82,12 +79,11 @@ class Scheduler:
 
     def sent(self, now_s: float, motion: Motion) -> None:
         """What really left for the robot at a time."""
-        self._sent.append((now_s, motion))
+        self._sent = (now_s, motion)
 
     def accept(self, chunk: Chunk, now_s: float) -> Border | Rejected:
         """Take over to a new chunk, from the last command on. Raises `RuntimeError` if nothing was sent yet."""
-        if not self._sent:
-            raise RuntimeError("nothing was sent yet; report the command that holds the robot with sent() first")
+        standing, (start_s, start) = self._standing(), self._under_way()
         expected_s, age_s = self.delay.seconds, now_s - chunk.t0_s
         if code := self._refusal(chunk, now_s):
             return Rejected(chunk.id, code, _detail(code, chunk, age_s))
@@ -95,7 +91,6 @@ class Scheduler:
         self._newest_t0_s = chunk.t0_s
         self._ids.add(chunk.id)
         starved_s = self._starved(now_s)
-        standing, (start_s, start) = self._standing(), self._under_way()
         if standing:
             self._ramp_end_s = now_s + self._timing.ramp_s
         played = replace(chunk, t0_s=self._ramp_end_s) if now_s <= self._ramp_end_s else chunk  # from its first step on
@@ -136,6 +131,13 @@ class Scheduler:
         phase: Phase = "hold" if self._standing() else "decelerate"
         return Setpoint(phase, None, rest, age_s)
 
+    @property
+    def _last(self) -> tuple[float, Motion]:
+        """When the last command left, and which. Raises `RuntimeError` if there is none."""
+        if self._sent is None:
+            raise RuntimeError("nothing was sent yet; report the command that holds the robot with sent() first")
+        return self._sent
+
     def _refusal(self, chunk: Chunk, now_s: float) -> Refusal | None:
         if chunk.positions.ndim != 2 or chunk.positions.shape[1] != self._timing.joints or len(chunk.positions) < 2 or not chunk.dt_s > 0:
             return "shape"
@@ -145,18 +147,18 @@ class Scheduler:
             return "duplicate"
         if chunk.t0_s <= self._newest_t0_s:
             return "older"
-        late = not self._standing() and chunk.times_s[-1] < max(now_s, self._sent[-1][0] + JOIN * chunk.dt_s)
+        late = not self._standing() and chunk.times_s[-1] < max(now_s, self._last[0] + JOIN * chunk.dt_s)
         if now_s < chunk.t0_s - ROUNDING_S:
             return "future"
         if late or now_s - chunk.t0_s > self._timing.chunk_age_s:
             return "expired"
-        if self._standing() and np.any(np.abs(chunk.positions[0] - self._sent[-1][1].position) > self._timing.far):
+        if self._standing() and np.any(np.abs(chunk.positions[0] - self._last[1].position) > self._timing.far):
             return "far"
         return None
 
     def _under_way(self) -> tuple[float, Point]:
         """When and with which motion the last command left: the curve's where it was followed, otherwise the command's own."""
-        time_s, motion = self._sent[-1]
+        time_s, motion = self._last
         if self._plan is not None and self._plan.start_s <= time_s <= self._plan.end_s:
             point = self._plan.at(time_s)
             if np.allclose(point.position, motion.position, rtol=0, atol=1e-9):
@@ -179,7 +181,7 @@ class Scheduler:
 
     def _standing(self) -> bool:
         """Whether the robot is not moving and follows nothing."""
-        time_s, motion = self._sent[-1]
+        time_s, motion = self._last
         following = self._plan is not None and time_s <= self._plan.end_s + self._step_s
         return not following and bool(np.all(np.abs(motion.velocity) <= self._timing.still))
 

@@ -25,10 +25,10 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from policies.bundle_folder import read_bundle
+from robot.processes import children
 from robot.profile import load_profile
-from robot.ros2.faults.cell import Child
-from robot.ros2.operator import LATCHED, Operator, OperatorError, spinning
 from robot.ros2.reports import EVENT_QOS, STATUS_QOS
+from robot.ros2.sim_operator import LATCHED, Operator, OperatorError, spinning
 
 STAGES = ("observed", "decided", "carried", "commanded")
 NS = 1e9
@@ -230,22 +230,18 @@ def _running(bundle: Path, profile: Path, task: str, logs: Path) -> Iterator[_Li
         "policy": ["-m", "robot.ros2.commander", str(bundle), str(profile)],
         "bridge": ["-m", "robot.ros2", str(profile), "--activate", "--speed", "1.0", *watched],
     }
-    children = {name: Child(command, logs / f"{name}.log") for name, command in commands.items()}
     failures: list[Exception] = []
+    with children(commands, logs) as processes:
 
-    def ended() -> str:
-        gone = [f"{name} ended: {child.last_words}" for name, child in children.items() if child.ended]
-        return gone[0] if gone else (f"a callback failed: {failures[0]!r}" if failures else "")
+        def ended() -> str:
+            gone = [f"{name} ended: {child.last_words}" for name, child in processes.items() if child.ended]
+            return gone[0] if gone else (f"a callback failed: {failures[0]!r}" if failures else "")
 
-    try:
         with spinning("budget", lambda node: _Listener(node, load_profile(profile).name, ended), failures) as listener:
             listener.operator.require_alone()
-            children["robot"].start()
+            processes["robot"].start()
             listener.operator.until(lambda: bool(listener.operator.episode), "the robot is there")
-            children["policy"].start()
-            children["bridge"].start()
+            processes["policy"].start()
+            processes["bridge"].start()
             listener.operator.until(lambda: listener.operator.state in ("standby", *LATCHED), "the bridge is there")
             yield listener
-    finally:
-        for child in reversed(children.values()):
-            child.stop()

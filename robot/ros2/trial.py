@@ -11,8 +11,8 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from robot.profile import RobotProfile, load_profile
-from robot.ros2.operator import LATCHED, Operator, spinning
 from robot.ros2.reports import STATUS_QOS
+from robot.ros2.sim_operator import LATCHED, Operator, spinning
 
 
 class Trial:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ro
 from robot.ros2.chunks import ChunkError, to_chunk, to_message
 from robot.ros2.faults import bench, sweep
 from robot.ros2.faults.catalogue import FAULTS, Fault
-from robot.ros2.faults.cell import Moment
+from robot.ros2.faults.cell import MOVING, Moment
 from tests.robot.session import ARM7
 
 CENTRE = np.array([joint.home for joint in ARM7.joints])
@@ -25,7 +28,7 @@ NEVER_REFUSED = {"stale", "future", "zero_stamp", "other_order"}
 def test_chunks_agree_where_they_overlap():
     later = sweep.swept(ARM7, CENTRE, 4 * sweep.STEP_S + sweep.STEP_S * np.arange(sweep.STEPS))
     assert np.array_equal(PLAIN[4:, 1:], later[:-4, 1:]) and PLAIN[4:] == pytest.approx(later[:-4])
-    assert np.abs(np.diff(PLAIN[:, sweep.JOINT])).max() / sweep.STEP_S > 1.5 * 0.3, "fast enough to count as moving"
+    assert np.abs(np.diff(PLAIN[:, sweep.JOINT])).max() / sweep.STEP_S > 1.5 * MOVING, "fast enough to count as moving"
 
 
 @pytest.mark.parametrize(
@@ -98,6 +101,33 @@ def test_measures_by_hand():
     assert bench._command_excess(ARM7, _moments([high + 0.1], [0.0], began_s)) == pytest.approx(0.1)
     assert bench._command_excess(ARM7, _moments([0.0], [-2.5], began_s)) == pytest.approx(2.5 - 2.175)
     assert bench._margin_excess(ARM7, _moments([-high - 0.2], [0.0], began_s)) == pytest.approx(0.2)
+
+
+STOPPED = bench.Outcome(
+    ended="standby", right=True, codes=("image_age",), cause="", commands_stop_s=0.25, robot_rests_s=0.5,
+    command_excess=0.0, margin_excess=0.0003, past_commands=0.0142, armed_again=True,
+)  # fmt: skip
+
+
+def test_what_is_written(tmp_path: Path):
+    went_on = replace(STOPPED, ended="active", right=False, commands_stop_s=None, robot_rests_s=None, armed_again=False)
+    rows = [
+        bench.Row("camera", "no images", ("standby",), (STOPPED, replace(STOPPED, commands_stop_s=0.75))),
+        bench.Row("camera", "half", ("standby",), (STOPPED, went_on)),
+    ]
+    out = tmp_path / "new" / "faults.json"
+    bench.write(rows, out, {"commit": "abc"})
+    found = json.loads(out.read_text())
+    assert found["commit"] == "abc"
+    assert [(row["group"], row["fault"], row["expected"]) for row in found["rows"]] == [
+        ("camera", "no images", ["standby"]),
+        ("camera", "half", ["standby"]),
+    ]
+    assert bench.Outcome(**found["rows"][1]["outcomes"][1] | {"codes": ("image_age",)}) == went_on
+    title, _, first, second = out.with_suffix(".md").read_text().splitlines()
+    assert title == f"| {' | '.join(bench.COLUMNS)} |"
+    assert first == "| camera | no images | standby | 2 of 2 | 0.50 (0.75) | 0.50 (0.50) | 0 | 0.0003 | 0.014 | image_age | 2 of 2 |"
+    assert second == "| camera | half | standby, active | 1 of 2 | – | – | 0 | 0.0003 | 0.014 | image_age | 1 of 2 |"
 
 
 def test_commands_that_still_move_have_no_stop():

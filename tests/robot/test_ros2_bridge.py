@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,23 @@ def test_a_second_commander_faults(cell: Cell) -> None:
     cell.reset_fault()
 
 
+def test_silent_joint_states_fault(cell: Cell) -> None:
+    cell.graph.set("/arm7/sim_robot", fault_state="stop")
+    cell.until_state("fault")
+    assert "state_age of joint_states" in cell.status["cause"]
+
+
+def test_a_released_deadman_stops_softly(cell: Cell) -> None:
+    home = cell.position
+    cell.arm()
+    cell.send(home, moved(home, 0, 0.6), duration_s=3.0)
+    cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
+    cell.held = False
+    cell.until_state("standby")
+    assert "the dead-man switch is not held" in cell.call("arm").message
+    assert cell.position[0] - home[0] < 0.55
+
+
 def test_homing(cell: Cell) -> None:
     away, home = cell.position, np.array([0.0, -0.1, 0.0, -2.3, 0.0, 2.2, 0.785, 1.0])
     assert np.abs(away - home).max() > 0.01
@@ -249,3 +267,17 @@ def test_a_transition_that_does_not_exist_faults_nothing(cell: Cell) -> None:
     cell.graph.until(lambda: "does not have" in cell.bridge.output(), "the bridge says so")
     cell.graph.spin(0.5)
     assert cell.status["state"] == "standby"
+
+
+def test_a_killed_bridge_leaves_the_robot_holding(tmp_path: Path) -> None:
+    cell = Cell(tmp_path)
+    home = cell.position
+    cell.arm()
+    cell.send(home, moved(home, 0, 0.6), duration_s=3.0)
+    cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the arm moves")
+    cell.bridge.signal(signal.SIGKILL)
+    cell.graph.until(lambda: abs(cell.states[-1].velocity[0]) < 1e-3, "the arm stands")
+    stopped = cell.position
+    cell.graph.spin(1.0)
+    assert np.abs(cell.position - stopped).max() < 2e-3 and stopped[0] - home[0] < 0.55
+    cell.close()

@@ -11,7 +11,7 @@ pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ro
 
 from policies.config import PolicyConfig
 from robot.ros2.budget import Record, Spread, stages_of
-from robot.ros2.operator import OperatorError
+from robot.ros2.sim_operator import OperatorError
 from tests.random_run import random_run
 from tests.robot.relaxed import AGES, RATES, SAFETY
 from tests.ros import unique_domain, write_profile

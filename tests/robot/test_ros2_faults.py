@@ -1,8 +1,7 @@
-"""Ten faults of the table on a real deployment: robot, bridge and commander are processes; and that it is alone."""
+"""Twelve faults of the table on a real deployment, each part a process; and that a robot which is there already is left alone."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,12 +11,14 @@ pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ro
 from robot.ros2.faults.bench import suffer
 from robot.ros2.faults.catalogue import chosen
 from robot.ros2.faults.cell import Cell, faulty_cell
+from robot.ros2.sim_operator import OperatorError
 from tests.robot.relaxed import AGES, RATES, SAFETY
 from tests.ros import unique_domain, write_profile
 
 pytestmark = pytest.mark.ros
 
 FAULTS = (
+    "network: chunks in wrong order",
     "network: a second commander of the robot",
     "joint states: none come",
     "joint states: same values, new stamps",
@@ -30,20 +31,24 @@ FAULTS = (
     "people: e-stop unplugged",
     "people: dead-man switch released",
 )
+STOP_S = 4.0
+"""The longest silence that the relaxed profile allows, 2 s, and as long for a soft stop on a loaded machine."""
 
 
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
     folder = tmp_path_factory.mktemp("faults")
-    before = os.environ.get("ROS_DOMAIN_ID")
-    os.environ["ROS_DOMAIN_ID"] = str(unique_domain())
     profile = write_profile(folder, rates=RATES, ages=AGES, safety=SAFETY)
-    with faulty_cell(profile, folder) as cell:
-        yield cell
-    if before is None:
-        del os.environ["ROS_DOMAIN_ID"]
-    else:
-        os.environ["ROS_DOMAIN_ID"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(unique_domain()))
+        with faulty_cell(profile, folder) as cell:
+            yield cell
+
+
+def test_a_robot_that_is_there_already_is_left_alone(cell: Cell) -> None:
+    cell.recover()
+    with pytest.raises(OperatorError, match="is on the graph already, and this is only for robots that it starts"):
+        cell.operator.require_alone()
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -53,4 +58,9 @@ def test_ends_as_the_table_says(name: str, cell: Cell) -> None:
     assert found.right, found
     assert found.command_excess == 0 and found.margin_excess == 0
     assert found.past_commands < 0.05
+    if found.ended == "active":
+        assert found.commands_stop_s is None
+    else:
+        assert found.commands_stop_s is not None and found.commands_stop_s < STOP_S
+        assert found.robot_rests_s is not None and found.robot_rests_s < STOP_S
     assert found.armed_again

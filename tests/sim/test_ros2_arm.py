@@ -10,7 +10,7 @@ import sim
 from sim.robots import ARM7
 from sim.ros2 import overlay
 from sim.ros2.arm import SERVO_NS, Arm
-from sim.ros2.faults import JointMessage, disturb_image, disturb_state
+from sim.ros2.faults import STAMP_NS, JointMessage, disturb_image, disturb_stamp, disturb_state
 from sim.ros2.vendor import Firmware, Imperfections
 from sim.scene import CONTROL_STEPS
 
@@ -143,6 +143,13 @@ def test_state_faults(fault: str, position: list[float], velocity: list[float]):
 def test_state_stop_and_spike():
     assert disturb_state("stop", joints(0.1), None, 0) is None
     assert [float(disturb_state("spike", joints(0.1), None, count).position[0]) for count in (9, 10, 11)] == [0.1, 1.6, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "stamp_ns"), [("none", 5 * STAMP_NS), ("stamp_zero", 0), ("stamp_future", 6 * STAMP_NS), ("stamp_back", 4 * STAMP_NS)]
+)
+def test_stamp_faults(fault: str, stamp_ns: int):
+    assert disturb_stamp(fault, 5 * STAMP_NS) == stamp_ns
 
 
 def test_camera_faults():

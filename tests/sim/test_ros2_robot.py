@@ -140,6 +140,16 @@ def test_aborts_on_a_jump_until_cleared(graph: Graph) -> None:
     graph.until(lambda: not episodes.now["aborted"] and abs(states[-1].position[0] - home[0]) < 0.005, "the robot moves again")
 
 
+def test_aborts_when_asked_until_cleared(graph: Graph) -> None:
+    episodes = Episodes(graph)
+    assert graph.trigger("/arm7/sim_robot/reset").success
+    assert all(result.successful for result in graph.set("/arm7/sim_robot", fault_command="abort"))
+    graph.until(lambda: bool(episodes) and episodes.now["aborted"] == "it was asked for", "the robot aborts")
+    assert all(result.successful for result in graph.set("/arm7/sim_robot", fault_command="none"))
+    assert "it was asked for" in graph.trigger("/arm7/sim_robot/clear").message
+    graph.until(lambda: not episodes.now["aborted"], "the robot takes commands again")
+
+
 def test_reset_is_the_episode_of_task_and_seed(graph: Graph) -> None:
     """Wrong names are refused with a reason; the arm holds where the episode starts."""
     states, episodes = joint_states(graph), Episodes(graph)

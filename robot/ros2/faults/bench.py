@@ -17,7 +17,7 @@ from rich.table import Table
 from robot.profile import RobotProfile
 from robot.ros2.faults.catalogue import Fault
 from robot.ros2.faults.cell import Cell, Moment, faulty_cell
-from robot.ros2.operator import OperatorError
+from robot.ros2.sim_operator import OperatorError
 
 STILL = 1e-6
 """Commanded speed below which commands stand [unit/s]."""
@@ -71,9 +71,7 @@ class Row:
     outcomes: tuple[Outcome, ...]
 
 
-def bench_faults(
-    path: Path, faults: Sequence[Fault], repeats: int, logs: Path, out: Path | None = None, about: Mapping[str, object] | None = None
-) -> list[Row]:
+def bench_faults(path: Path, faults: Sequence[Fault], repeats: int, logs: Path, out: Path | None, about: Mapping[str, object]) -> list[Row]:
     """Inject every fault `repeats` times into a simulated robot of a profile, and print the table.
 
     Args:
@@ -101,22 +99,15 @@ def bench_faults(
                 outcomes.append(suffer(cell, fault))
             rows.append(Row(fault.group, fault.name, fault.ends, tuple(outcomes)))
             if out is not None:
-                write(rows, out, about or {})
+                write(rows, out, about)
     print_table(rows)
     return rows
 
 
 def write(rows: Sequence[Row], out: Path, about: Mapping[str, object]) -> None:
-    """The numbers as JSON, an outcome per line, and the table beside it as Markdown."""
+    """What is said of the host and the numbers as JSON, and the table beside it as Markdown."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    head = json.dumps(dict(about), indent=1).removesuffix("}").rstrip()
-    lines = []
-    for row in rows:
-        outcomes = ",\n   ".join(json.dumps(asdict(outcome)) for outcome in row.outcomes)
-        name = json.dumps({"group": row.group, "fault": row.fault, "expected": row.expected}).removesuffix("}")
-        lines.append(f'  {name}, "outcomes": [\n   {outcomes}]}}')
-    comma = "," if about else ""
-    out.write_text(f'{head}{comma}\n "rows": [\n' + ",\n".join(lines) + "\n ]\n}\n")
+    out.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     cells = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, rows)]
     out.with_suffix(".md").write_text("\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n")
 
@@ -185,11 +176,11 @@ def _watch(cell: Cell, fault: Fault, since_s: float) -> str:
     end_s = since_s + fault.watch_s
     while time.monotonic() < end_s:
         if _state(cell) not in ("active", "soft_stop", "arming"):
-            cell.wait(SETTLE_S)
+            time.sleep(SETTLE_S)
             break
-        cell.wait(0.02)
+        time.sleep(0.02)
     if fault.ends == ("gone",) and cell.children["bridge"].alive:
-        cell.wait(SETTLE_S)
+        time.sleep(SETTLE_S)
     return _state(cell)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -59,7 +60,7 @@ def _signal(process: str, number: signal.Signals, cell: Cell) -> None:
 
 def _pause(process: str, seconds: float, cell: Cell) -> None:
     cell.children[process].signal(signal.SIGSTOP)
-    cell.wait(seconds)
+    time.sleep(seconds)
     cell.children[process].signal(signal.SIGCONT)
 
 
@@ -70,7 +71,7 @@ def _press(cell: Cell) -> None:
 
 def _press_and_release(cell: Cell) -> None:
     _press(cell)
-    cell.wait(0.2)
+    time.sleep(0.2)
     cell.operator.pressed = False
 
 
@@ -96,7 +97,7 @@ def _silence_deadman(cell: Cell) -> None:
 def _hog(count: int, seconds: float, cell: Cell) -> None:
     """Processes that compute without end, for a time."""
     hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    cell.wait(seconds)
+    time.sleep(seconds)
     for hog in hogs:
         hog.kill()
         hog.wait()

@@ -5,10 +5,7 @@ J commanded coordinates. Times are this process's monotonic seconds.
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,69 +22,16 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
+from robot.processes import Child, children
 from robot.profile import RobotProfile, load_profile
 from robot.ros2.faults.sweep import JOINT
-from robot.ros2.operator import LATCHED, Operator, OperatorError, spinning
 from robot.ros2.reports import EVENT_QOS, STATUS_QOS
+from robot.ros2.sim_operator import LATCHED, Operator, OperatorError, spinning
 
 TASK, SEED = "reach", 0
 """The episode whose start every fault begins at."""
-END_S = 20.0
-"""How long a process may take to end when asked to."""
 MOVING = 0.3
 """Commanded speed of the swept joint that counts as moving [unit/s]; its largest is 0.52."""
-
-
-class Child:
-    """A process of this interpreter, whose output goes to a file."""
-
-    def __init__(self, command: Sequence[str], log: Path) -> None:
-        self._command, self._log = list(command), log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, unless it runs."""
-        if not self.alive:
-            with self._log.open("a") as log:
-                self._process = subprocess.Popen(
-                    [sys.executable, *self._command],
-                    stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-                )  # fmt: skip
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs; stopped by a signal counts as running."""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def ended(self) -> bool:
-        """Whether it was started and runs no more."""
-        return self._process is not None and not self.alive
-
-    @property
-    def last_words(self) -> str:
-        """The end of its output."""
-        return self._log.read_text()[-1000:].strip()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it runs."""
-        if self._process is not None and self.alive:
-            self._process.send_signal(number)
-
-    def wait(self) -> None:
-        """Return when it has ended."""
-        if self._process is not None:
-            self._process.wait(END_S)
-
-    def stop(self) -> None:
-        """End it as Ctrl-C would, by force if it does not."""
-        self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
-        try:
-            self.wait()
-        except subprocess.TimeoutExpired:
-            self.signal(signal.SIGKILL)
-            self.wait()
 
 
 @dataclass(frozen=True)
@@ -177,10 +121,6 @@ class Cell:
             rclpy.shutdown(context=self._rival.context)
             self._rival = None
 
-    def wait(self, seconds: float) -> None:
-        """Let time pass."""
-        time.sleep(seconds)
-
     def _start(self, name: str, there: Callable[[], bool]) -> None:
         """Start a process and wait until it is there. Raises `OperatorError` with its last words if it ends instead."""
         child = self.children[name]
@@ -208,21 +148,14 @@ def faulty_cell(path: Path, logs: Path) -> Iterator[Cell]:
     cameras = tuple(profile.topics.images)[:1]
     watched = ["--cameras", *cameras] if cameras else []
     centre = ",".join(str(joint.home) for joint in profile.joints)
-    logs.mkdir(parents=True, exist_ok=True)
     commands = {
         "robot": ["-m", "sim.ros2", str(path), "--task", TASK, "--seed", str(SEED)],
         "bridge": ["-m", "robot.ros2", str(path), "--activate", *watched],
         "sweep": ["-m", "robot.ros2.faults.sweep", str(path), centre],
     }
-    for name in commands:
-        (logs / f"{name}.log").unlink(missing_ok=True)
-    children = {name: Child(command, logs / f"{name}.log") for name, command in commands.items()}
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left running
-    try:
-        with spinning("faults", lambda node: Cell(node, profile, children, failures), failures) as cell:
-            cell.operator.require_alone()
-            yield cell
-    finally:
-        for child in reversed(children.values()):
-            child.stop()
-        signal.signal(signal.SIGTERM, before)
+    with (
+        children(commands, logs) as processes,
+        spinning("faults", lambda node: Cell(node, profile, processes, failures), failures) as cell,
+    ):
+        cell.operator.require_alone()
+        yield cell

@@ -135,10 +135,11 @@ class Operator:
         self.until(self._unlatched, "the bridge is reset")
 
     def armed(self) -> None:
-        """Arm as soon as the bridge allows it. What latches meanwhile, as on a busy host a late tick does, is reset."""
+        """Arm as soon as the bridge allows it. What latches meanwhile, as on a busy host a late tick does, is printed and reset."""
 
         def armed() -> bool:
             if self.state in LATCHED:
+                print(f"{self.state} while arming, {self.status['cause']}", flush=True)
                 self.rest()
                 self.hold()
             return self.call(f"{self.bridge}/arm").success
