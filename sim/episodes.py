@@ -227,11 +227,10 @@ class Episodes:
             state, goal = self._world.state(envs), self._goal(envs)
             reward[rows] = np.where(broken, 0.0, task.reward(state, goal).cpu().numpy())
             success[rows] = task.success(state, goal).cpu().numpy() & ~broken
-            self._keep_commands(envs, command)
-            for row, env, diverged in zip(rows, envs, broken, strict=True):
+            for row, env, diverged, kept in zip(rows, envs, broken, _rows(command), strict=True):
                 slot = self._slots[env]
-                ended = bool(success[row] or diverged or slot.steps + 1 >= self._horizon(task))
-                self._slots[env] = replace(slot, steps=slot.steps + 1, ended=ended, diverged=bool(diverged))
+                slot.steps, slot.diverged, slot.command = slot.steps + 1, bool(diverged), kept
+                slot.ended = bool(success[row] or diverged or slot.steps >= self._horizon(task))
             if self._varies.views_late:
                 for env, seen in zip(envs, self._seen(envs), strict=True):
                     self._slots[env] = look(self._slots[env], self._randomizer, seen)
@@ -319,9 +318,8 @@ class Episodes:
         return Command(**{name: torch.as_tensor(np.stack([row[name] for row in stored]), device=device) for name in stored[0]})
 
     def _keep_commands(self, envs: list[int], command: Command) -> None:
-        parts = {field.name: getattr(command, field.name).cpu().numpy() for field in fields(command)}
-        for row, env in enumerate(envs):
-            self._slots[env] = replace(self._slots[env], command={name: part[row].copy() for name, part in parts.items()})
+        for env, kept in zip(envs, _rows(command), strict=True):
+            self._slots[env] = replace(self._slots[env], command=kept)
 
     def _goal(self, envs: list[int]) -> Goal:
         goals, device = [self._slots[env].goal for env in envs], self._world.limits.device
@@ -369,6 +367,12 @@ class Episodes:
             if self._slots[env].ended:
                 slot = self._slots[env]
                 raise SimulationError(f"environment {env} ({slot.task}, seed {slot.seed}) has ended: reset it before {doing}")
+
+
+def _rows(command: Command) -> list[dict[str, np.ndarray]]:
+    """`Command` of each environment, without the batch dimension; views of one memory, which nobody writes to."""
+    parts = {field.name: getattr(command, field.name).cpu().numpy() for field in fields(command)}
+    return [{name: part[row] for name, part in parts.items()} for row in range(len(command.opening))]
 
 
 def privileged(state: SceneState, goal: Goal) -> torch.Tensor:

@@ -52,9 +52,9 @@ class Shown:
     state: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Slot:
-    """One environment: the whole state of its episode. Also what `snapshot` returns."""
+    """One environment: the whole state of its episode. Also a copy of it that `snapshot` returns."""
 
     task: str
     seed: int

@@ -70,8 +70,7 @@ def yaw(quat: torch.Tensor) -> torch.Tensor:
 
 def tool_yaw(state: SceneState) -> torch.Tensor:
     """`(B,)` angle of the tool's x axis about the world's z axis [rad]."""
-    R = rotation_matrix(state.tcp_quat)
-    return torch.atan2(R[:, 1, 0], R[:, 0, 0])
+    return yaw(state.tcp_quat)
 
 
 def turned(state: SceneState, angle: torch.Tensor) -> torch.Tensor:

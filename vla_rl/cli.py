@@ -21,7 +21,7 @@ VERBS = {
     "trials": "BUNDLE --robot PROFILE --out DIR  success of a bundle on the simulated robot, episode after episode",
     "grid": "GRID                   an experiment, cell by cell",
     "compare": "RUN...  --out DIR      tables, curves and an HTML report over runs or cells",
-    "bench": "rollout | latency | blends | budget | faults  throughput; latency; how chunks take over; camera to command; what fails how",
+    "bench": "rollout | simulators | latency | blends | budget | faults  speed; latency; chunks taking over; camera to command; faults",
 }
 
 PROGRAMS = {"deploy": "robot.deploy", "console": "robot.ros2.console", "sim-robot": "sim.ros2.__main__", "doctor": "robot.ros2.doctor"}

@@ -221,13 +221,13 @@ def demo(args: list[str]) -> None:
 
 
 def bench(args: list[str]) -> None:
-    """`vla-rl bench WHAT`: rollout [PRESET], latency POLICY..., and on the simulated robot blends BUNDLE, budget BUNDLE, faults."""
-    on_robots = {"blends": _bench_blends, "faults": _bench_faults, "budget": _bench_budget}
-    if args and args[0] in on_robots:
-        on_robots[args[0]](args[1:])
+    """`vla-rl bench WHAT`: rollout [PRESET], simulators, latency POLICY..., on simulated robots blends BUNDLE, budget BUNDLE, faults."""
+    others = {"simulators": _bench_simulators, "blends": _bench_blends, "faults": _bench_faults, "budget": _bench_budget}
+    if args and args[0] in others:
+        others[args[0]](args[1:])
         return
     parser = _parser("bench", "Throughput against what the parts allow; latency of policies side by side.", config=True)
-    parser.add_argument("what", choices=["rollout", "latency", *on_robots])
+    parser.add_argument("what", choices=["rollout", "latency", *others])
     parser.add_argument("paths", type=Path, nargs="*", help="rollout: a preset; latency: policy folders; blends: a bundle")
     known, flags = parser.parse_known_args(args)
     if known.what == "latency":
@@ -244,6 +244,24 @@ def bench(args: list[str]) -> None:
 
     preset = known.paths[0] if known.paths else None
     bench_rollout(load_config(BenchConfig, preset, flags, "vla-rl bench rollout [PRESET]"))
+
+
+def _bench_simulators(args: list[str]) -> None:
+    parser = _parser("bench simulators", "Control steps per second of MuJoCo and Isaac Lab behind our environments and by themselves.")
+    parser.add_argument("--task", default="reach", help="tabletop task (default: reach)")
+    parser.add_argument("--sim", nargs="+", choices=["mujoco", "isaaclab"], default=["mujoco", "isaaclab"])
+    parser.add_argument("--envs", type=int, nargs="+", default=[1, 16, 64, 256], help="environments (default: 1 16 64 256)")
+    parser.add_argument("--repeats", type=int, default=5, help="in turn; medians are shown (default: 5)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each repeat (default: 2)")
+    parser.add_argument("--out", type=Path, help="JSON file for the numbers")
+    known = parser.parse_args(args)
+    if min(known.envs) < 1 or known.repeats < 1 or known.seconds <= 0:
+        raise ConfigError("vla-rl bench simulators: environments and repeats start at 1, seconds lie above 0")
+    from vla_rl.bench_simulators import BenchSettings, bench_simulators
+    from vla_rl.provenance import describe_environment
+
+    settings = BenchSettings(known.task, tuple(known.sim), tuple(known.envs), repeats=known.repeats, seconds=known.seconds)
+    bench_simulators(settings, known.out, describe_environment())
 
 
 def _bench_faults(args: list[str]) -> None:

@@ -13,8 +13,8 @@ from sim.tabletop import CAMERAS
 from sim.tasks import TASKS
 
 
-def launch(settings: IsaacSettings) -> IsaacWorld:
-    """Simulate the scene of a task. A process holds one simulation."""
+def clone(settings: IsaacSettings) -> tuple[SimulationContext, InteractiveScene]:
+    """Isaac Lab's simulation of a task's scene. A process holds one."""
     episodes = settings.episodes
     scene, robot = TASKS[settings.task].scene, ROBOTS[episodes.robot]
     sim = SimulationContext(simulation(settings.device, settings.graph))
@@ -22,4 +22,10 @@ def launch(settings: IsaacSettings) -> IsaacWorld:
     sim.register_interactive_scene(interactive)
     sim.reset()
     interactive.update(0.0)
-    return IsaacWorld(sim, interactive, scene, robot, settings.env_ids)
+    return sim, interactive
+
+
+def launch(settings: IsaacSettings) -> IsaacWorld:
+    """The same behind our interface."""
+    sim, interactive = clone(settings)
+    return IsaacWorld(sim, interactive, TASKS[settings.task].scene, ROBOTS[settings.episodes.robot], settings.env_ids)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -13,17 +14,24 @@ if TYPE_CHECKING:
     from sim.episodes import Episodes
 
 
-def start(settings: IsaacSettings) -> Episodes:
-    """Import the simulator and clone the scene."""
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Around the start of the simulator: without the libraries' reports of every part's start and warnings about themselves."""
     import logging
     import warnings
 
-    warnings.filterwarnings("ignore", module=r"isaaclab|newton|warp")  # of the libraries, about themselves
+    warnings.filterwarnings("ignore", module=r"isaaclab|newton|warp")
     logging.disable(logging.WARNING)
-    with redirect_stdout(StringIO()):  # a report of every part's start
+    with redirect_stdout(StringIO()):
         import warp
 
         warp.config.quiet = True
+        yield
+
+
+def start(settings: IsaacSettings) -> Episodes:
+    """Import the simulator and clone the scene."""
+    with quietly():
         from sim.episodes import Episodes
         from sim.isaaclab.launch import launch
 

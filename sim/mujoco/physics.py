@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
 from functools import cache
 
 import mujoco
@@ -16,6 +18,8 @@ from sim.tasks.task import Start
 from sim.vec_env import SimulationError
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+READ = ("qpos", "qvel", "xpos", "xquat", "mocap_pos")
+"""What of MuJoCo's data a state is made of, besides the tool's position and Jacobian."""
 Numbers = dict[str, np.ndarray]
 
 
@@ -35,15 +39,18 @@ class Physics:
         self._scene, self._robot = scene, robot
         self._variation: Variation | None = None
         model = self.model
-        self._q = [int(model.joint(name).qposadr[0]) for name in robot.joints]
-        self._v = [int(model.joint(name).dofadr[0]) for name in robot.joints]
-        self._fingers = [int(model.joint(name).qposadr[0]) for name in robot.fingers]
+        self._q = _span([int(model.joint(name).qposadr[0]) for name in robot.joints])
+        self._v = _span([int(model.joint(name).dofadr[0]) for name in robot.joints])
+        self._fingers = _span([int(model.joint(name).qposadr[0]) for name in robot.fingers])
         self._hand = model.body(robot.hand).id
-        self._bodies = [model.body(body.name).id for body in scene.bodies]
+        self._bodies = _span([model.body(body.name).id for body in scene.bodies])
         self._free = np.array([model.joint(body.name).qposadr[0] for body in scene.bodies], int)
-        self._body_v = np.array([model.joint(body.name).dofadr[0] for body in scene.bodies], int)
-        self._fixtures = [int(model.joint(fixture.name).qposadr[0]) for fixture in scene.fixtures]
-        self._mocap = [int(model.body(fixture.name).mocapid[0]) for fixture in scene.fixtures]
+        self._body_v = np.array([model.joint(body.name).dofadr[0] for body in scene.bodies], int)[:, None] + np.arange(3)
+        self._fixtures = _span([int(model.joint(fixture.name).qposadr[0]) for fixture in scene.fixtures])
+        self._mocap = _span([int(model.body(fixture.name).mocapid[0]) for fixture in scene.fixtures])
+        self._warning = self.data.warning[mujoco.mjtWarning.mjWARN_BADQACC]
+        self._view = {name: getattr(self.data, name) for name in (*READ, "xmat", "ctrl")}
+        """The data's own memory: asking MuJoCo for it takes longer than reading it."""
         self.limits = np.array([model.joint(name).range for name in robot.joints], np.float32)
         """`(J, 2)` range of each arm joint [rad]."""
 
@@ -51,7 +58,7 @@ class Physics:
         """Put everything where an episode starts."""
         model, data = self.model, self.data
         mujoco.mj_resetData(model, data)
-        data.qpos[self._q] = np.clip(np.array(self._robot.home) + start.joint_offset[: len(self._q)], *self.limits.T)
+        data.qpos[self._q] = np.clip(np.array(self._robot.home) + start.joint_offset[: len(self._robot.joints)], *self.limits.T)
         data.qpos[self._fingers] = self._robot.finger_travel
         for address, position, yaw in zip(self._free, start.body_pos, start.body_yaw, strict=True):
             data.qpos[address : address + 7] = (*position, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
@@ -62,8 +69,8 @@ class Physics:
 
     def command(self, joints: np.ndarray, opening: float) -> None:
         """Set the servos' targets: arm joints `(J,)` [rad], and the gripper from 0 to 1."""
-        self.data.ctrl[: len(self._q)] = joints
-        self.data.ctrl[len(self._q) :] = opening * self._robot.finger_travel
+        ctrl, J = self._view["ctrl"], len(self._robot.joints)
+        ctrl[:J], ctrl[J:] = joints, opening * self._robot.finger_travel
 
     def vary(self, variation: Variation) -> None:
         """Give the environment's own model the physical properties of an episode, before `reset` or `load`."""
@@ -77,28 +84,37 @@ class Physics:
         """Some physics steps, one control step's if not said. Raises `SimulationError` when the physics diverges."""
         mujoco.mj_step(self.model, self.data, steps)
         self._locate()
-        if self.data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number or not np.isfinite(self.data.qpos).all():
+        if self._warning.number or not math.isfinite(self._view["qpos"].sum()):
             raise SimulationError("the physics diverged")
 
     def state(self) -> Numbers:
         """What `SceneState` holds, without the batch dimension."""
-        data = self.data
-        rotation = data.xmat[self._hand].reshape(3, 3)
-        tcp = data.xpos[self._hand] + rotation @ self._robot.tcp
-        jacobian = np.zeros((6, self.model.nv))
-        mujoco.mj_jac(self.model, data, jacobian[:3], jacobian[3:], tcp, self._hand)
+        return {name: rows[0] for name, rows in states([self]).items()}
+
+    def read(self, raw: Numbers, row: int) -> None:
+        """Write where everything is into one row of arrays that are named as MuJoCo names them."""
+        view, hand = self._view, self._hand
+        for name in READ:
+            raw[name][row] = view[name]
+        tcp = raw["tcp"][row]
+        tcp[:] = view["xpos"][hand] + view["xmat"][hand].reshape(3, 3) @ self._robot.tcp
+        jacobian = raw["jacobian"][row]
+        mujoco.mj_jac(self.model, self.data, jacobian[:3], jacobian[3:], tcp, hand)
+
+    def named(self, raw: Numbers) -> Numbers:
+        """What `SceneState` holds, from what `read` wrote."""
         return {
-            "joint_pos": data.qpos[self._q],
-            "joint_vel": data.qvel[self._v],
-            "opening": np.mean(data.qpos[self._fingers]) / self._robot.finger_travel,
-            "tcp_pos": tcp,
-            "tcp_quat": data.xquat[self._hand],
-            "jacobian": jacobian[:, self._v],
-            "body_pos": data.xpos[self._bodies],
-            "body_quat": data.xquat[self._bodies],
-            "body_vel": data.qvel[self._body_v[:, None] + np.arange(3)],
-            "fixture_pos": data.mocap_pos[self._mocap],
-            "fixture": data.qpos[self._fixtures],
+            "joint_pos": raw["qpos"][:, self._q],
+            "joint_vel": raw["qvel"][:, self._v],
+            "opening": raw["qpos"][:, self._fingers].mean(1) / self._robot.finger_travel,
+            "tcp_pos": raw["tcp"],
+            "tcp_quat": raw["xquat"][:, self._hand],
+            "jacobian": raw["jacobian"][:, :, self._v],
+            "body_pos": raw["xpos"][:, self._bodies],
+            "body_quat": raw["xquat"][:, self._bodies],
+            "body_vel": raw["qvel"][:, self._body_v],
+            "fixture_pos": raw["mocap_pos"][:, self._mocap],
+            "fixture": raw["qpos"][:, self._fixtures],
         }
 
     def save(self) -> np.ndarray:
@@ -119,3 +135,19 @@ class Physics:
         """Bring poses up to date with the coordinates, and nothing else, so that stepping on is not disturbed."""
         for update in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
             update(self.model, self.data)
+
+
+def states(scenes: Sequence[Physics]) -> Numbers:
+    """What `SceneState` holds, of several environments of one scene `(n, ...)`."""
+    first, n = scenes[0], len(scenes)
+    raw = {name: np.empty((n, *getattr(first.data, name).shape)) for name in READ}
+    raw |= {"tcp": np.empty((n, 3)), "jacobian": np.empty((n, 6, first.model.nv))}
+    for row, physics in enumerate(scenes):
+        physics.read(raw, row)
+    return first.named(raw)
+
+
+def _span(places: list[int]) -> slice | np.ndarray:
+    """Places in an array; as a slice, which reads faster, where they follow each other."""
+    first, count = (places[0], len(places)) if places else (0, 0)
+    return slice(first, first + count) if places == list(range(first, first + count)) else np.array(places, int)

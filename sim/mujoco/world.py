@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sim.control import Command
-from sim.mujoco.physics import Physics, compiled
+from sim.mujoco.physics import Physics, compiled, states
 from sim.mujoco.vary import Stage
 from sim.randomize import Variation
 from sim.render import RenderContext, Renderer
@@ -33,28 +33,34 @@ class MujocoWorld:
         self._renderers: dict[str, Renderer] = {}
         self._stages: dict[str, Stage] = {}
         self._context: RenderContext | None = None
+        self._seen: tuple[tuple[int, ...], SceneState] | None = None
+        """Whose state was read last, and the state, until something moves."""
         self._own_models = Varies.of(settings.randomize.active).physics
         model = compiled(next(iter(TASKS.values())).scene, self._robot)
         self.limits = torch.tensor(np.array([model.joint(name).range for name in self._robot.joints], np.float32))
 
     def start(self, env_ids: Sequence[int], scene: Scene, starts: Sequence[Start]) -> None:
         """As `sim.episodes.World`."""
+        self._seen = None
         for env, start in zip(env_ids, starts, strict=True):
             self._scene[env] = scene
             self._of(env).reset(start)
 
     def step(self, env_ids: Sequence[int], command: Command) -> list[str]:
         """As `sim.episodes.World`."""
-        problems = []
+        problems, joints, opening = [], command.joints.numpy(), command.opening.tolist()
         for row, env in enumerate(env_ids):
-            self._of(env).command(command.joints[row].numpy(), float(command.opening[row]))
-            problems.append(self._step(env, CONTROL_STEPS))
+            physics = self._of(env)
+            physics.command(joints[row], opening[row])
+            problems.append(self._step(physics, CONTROL_STEPS))
         return problems
 
     def state(self, env_ids: Sequence[int]) -> SceneState:
         """As `sim.episodes.World`."""
-        numbers = [self._of(env).state() for env in env_ids]
-        return SceneState(**{name: torch.as_tensor(np.stack([row[name] for row in numbers]), dtype=torch.float32) for name in numbers[0]})
+        if self._seen is None or self._seen[0] != tuple(env_ids):
+            numbers = states([self._of(env) for env in env_ids])
+            self._seen = tuple(env_ids), SceneState(**{name: torch.as_tensor(rows, dtype=torch.float32) for name, rows in numbers.items()})
+        return self._seen[1]
 
     def images(self, env_ids: Sequence[int]) -> np.ndarray:
         """As `sim.episodes.World`."""
@@ -67,12 +73,14 @@ class MujocoWorld:
 
     def load(self, env_ids: Sequence[int], scene: Scene, saved: Sequence[np.ndarray]) -> None:
         """As `sim.episodes.World`."""
+        self._seen = None
         for env, state in zip(env_ids, saved, strict=True):
             self._scene[env] = scene
             self._of(env).load(state)
 
     def vary(self, env_ids: Sequence[int], scene: Scene, variations: Sequence[Variation]) -> None:
         """As `sim.varied.VariedWorld`."""
+        self._seen = None
         for env, variation in zip(env_ids, variations, strict=True):
             self._scene[env] = scene
             self._of(env).vary(variation)
@@ -81,10 +89,10 @@ class MujocoWorld:
         """As `sim.varied.VariedWorld`."""
         problems = []
         for env, parts in zip(env_ids, targets, strict=True):
-            problem = ""
+            problem, physics = "", self._of(env)
             for steps, (joints, opening) in parts:
-                self._of(env).command(joints, opening)
-                problem = problem or self._step(env, steps)
+                physics.command(joints, opening)
+                problem = problem or self._step(physics, steps)
             problems.append(problem)
         return problems
 
@@ -106,10 +114,11 @@ class MujocoWorld:
             self._physics[env, scene.name] = Physics(scene, self._robot, self._own_models)
         return self._physics[env, scene.name]
 
-    def _step(self, env: int, steps: int) -> str:
+    def _step(self, physics: Physics, steps: int) -> str:
         """Some physics steps; returns what went wrong."""
+        self._seen = None
         try:
-            self._of(env).step(steps)
+            physics.step(steps)
         except SimulationError as error:
             return str(error)
         return ""
