@@ -35,6 +35,7 @@ class JointActions:
         ends = [_ends(term, grippers.get(profile.names[column])) for term, column in zip(terms, self._columns, strict=True)]
         self._zero, self._one = np.array(ends).T
         self._delta = np.array([term.kind == "delta" for term in terms])
+        self._joints = len(profile.names)
         self._scale, self._offset = np.array([(term.scale, term.offset) for term in terms], np.float32).T
 
     def to_joints(self, chunk: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -53,6 +54,13 @@ class JointActions:
         move = np.where(self._delta, np.diff(targets, axis=0), targets[1:])
         low, high = np.array(self._action.low, np.float32), np.array(self._action.high, np.float32)
         return np.clip((move - self._offset) / self._scale, low, high)
+
+    def fastest(self, dt_s: float) -> np.ndarray:
+        """`(J,)` joint speeds that actions `dt_s` apart can say [unit/s]; infinite where they say where to, not how far."""
+        speeds = np.full(self._joints, np.inf)
+        reach = np.minimum(np.abs(self._action.low), np.abs(self._action.high)) * np.abs(self._scale * (self._one - self._zero)) / dt_s
+        speeds[self._columns[self._delta]] = reach[self._delta]
+        return speeds
 
     def _targets(self, position: np.ndarray) -> np.ndarray:
         """`(A,)` float32 in the units of the terms."""

@@ -16,25 +16,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.bundle import Bundle
 from policies.deployed import DeployedPolicy, Prefix
-from policies.interface import Entry, UserError
+from policies.interface import Entry
 from robot.actions import JointActions
 from robot.chunks import Chunk
 from robot.delay import DelayEstimate
+from robot.observation import NS_PER_S, CommanderError, at_or_before, between, require_shown, state_entry
 from robot.profile import RobotProfile
 
 KEPT_S = 4.0
 """How far back samples and commands are remembered."""
-NS_PER_S = 1_000_000_000
 FOLLOWING = 0.1
 """How far the commands may be from the last chunk for it to be what is continued, as a share of full speed for a control step."""
 SKEW_STEPS = 1.0
 """How far apart the samples of one observation may be, in control steps."""
-
-
-class CommanderError(UserError):
-    """A policy does not fit the robot."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +78,10 @@ class Commander:
             raise CommanderError(f"real-time chunking continues the last chunk, and {reason}; choose another blend")
         self._actions = JointActions(policy.bundle.action_map, spec.action, profile)
         self._entries = {entry.name: entry for entry in spec.entries}
-        self._states = {entry.name: _components(entry, profile) for entry in spec.entries if entry.kind == "state"}
+        self._states = {entry.name: state_entry(entry, profile) for entry in spec.entries if entry.kind == "state"}
         self._sizes = {entry.frame: entry.shape[:2] for entry in spec.entries if entry.kind == "image"}
         self.cameras = tuple(self._sizes)
-        _require_shown(policy.bundle, profile)
+        require_shown(policy.bundle, profile)
         if lockstep and spec.executed < 2:
             raise CommanderError(f"in lockstep a chunk is what is executed of it, and needs 2 steps; this policy executes {spec.executed}")
         self._step_ns = round(NS_PER_S / spec.control_hz)
@@ -148,8 +143,8 @@ class Commander:
             t0_ns = self._newest()
             if t0_ns is None or not self._due(t0_ns):
                 return None
-            position = _at_or_before(self._felt, t0_ns)
-            found = {camera: _at_or_before(seen, t0_ns) for camera, seen in self._seen.items()}
+            position = at_or_before(self._felt, t0_ns)
+            found = {camera: at_or_before(seen, t0_ns) for camera, seen in self._seen.items()}
             anchor = self._anchor(t0_ns)
         images = {camera: image for camera, image in found.items() if image is not None}
         if position is None or anchor is None or len(images) < len(found):
@@ -213,14 +208,8 @@ class Commander:
         at_ns = t0_ns - self._step_ns
         sent = self._commanded
         if sent and sent[0][0] <= at_ns <= sent[-1][0]:
-            after = next(i for i, (stamp_ns, _) in enumerate(sent) if stamp_ns >= at_ns)
-            (end_ns, end) = sent[after]
-            if end_ns == at_ns:
-                return end
-            (start_ns, start) = sent[after - 1]
-            share = (at_ns - start_ns) / (end_ns - start_ns)
-            return (1 - share) * start + share * end
-        return _at_or_before(self._felt, t0_ns) if self._last is None else None
+            return between(sent, at_ns)
+        return at_or_before(self._felt, t0_ns) if self._last is None else None
 
     def _value(self, entry: Entry, position: np.ndarray, anchor: np.ndarray, images: Mapping[str, np.ndarray]) -> np.ndarray:
         """An entry of the observation."""
@@ -229,67 +218,3 @@ class Commander:
         if entry.kind == "state":
             return self._states[entry.name].value(position, anchor)
         return images[entry.frame]
-
-
-@dataclass(frozen=True)
-class _Components:
-    """Of a state entry: where each is among the profile's joints, and what 0 and 1 of it are in the joint's unit."""
-
-    columns: np.ndarray
-    closed: np.ndarray
-    opened: np.ndarray
-    error: np.ndarray
-    """bool: the commanded less the measured position, instead of the measured one."""
-
-    def value(self, position: np.ndarray, commanded: np.ndarray) -> np.ndarray:
-        """float32, from positions `(J,)`; errors are taken in float32, as in training."""
-        measured, asked = (
-            ((found[self.columns] - self.closed) / (self.opened - self.closed)).astype(np.float32) for found in (position, commanded)
-        )
-        return np.where(self.error, asked - measured, measured)
-
-
-def _components(entry: Entry, profile: RobotProfile) -> _Components:
-    """How a state entry is read. Raises `CommanderError` for a component that the robot does not measure."""
-    columns, ends, errors = [], [], []
-    for component in entry.names:
-        name, _, unit = component.removesuffix("]").partition(" [")
-        errors.append(name not in profile.names and name.removesuffix("_error") in profile.names)
-        name = name.removesuffix("_error") if errors[-1] else name
-        grippers = [gripper for gripper in profile.grippers if name in ("gripper_opening", f"{gripper.joint}_opening")]
-        if len(grippers) == 1:
-            columns.append(profile.names.index(grippers[0].joint))
-            ends.append((grippers[0].closed, grippers[0].open))
-            continue
-        if name not in profile.names:
-            raise CommanderError(f"the policy's '{entry.name}' has {component}; {profile.name} measures {', '.join(profile.names)}")
-        joint = profile.joints[profile.names.index(name)]
-        if (unit or "1") != joint.unit:
-            raise CommanderError(f"the policy sees {name} in {unit or '1'}, {profile.name} measures it in {joint.unit}")
-        columns.append(profile.names.index(name))
-        ends.append((0.0, 1.0))
-    closed, opened = np.array(ends).T
-    return _Components(np.array(columns), closed, opened, np.array(errors))
-
-
-def _require_shown(bundle: Bundle, profile: RobotProfile) -> None:
-    """Raise `CommanderError` unless the robot shows all that the policy sees, and takes commands as often as it decides."""
-    for entry in bundle.spec.entries:
-        if entry.kind not in ("image", "state", "text"):
-            raise CommanderError(f"the policy sees '{entry.name}' ({entry.kind}), which {profile.name} does not publish")
-        if entry.kind == "image" and entry.frame not in profile.topics.images:
-            known = ", ".join(profile.topics.images) or "none"
-            raise CommanderError(f"the policy sees camera '{entry.frame}'; the profile of {profile.name} has {known} in topics.images")
-    for term in bundle.observations:
-        if term.history != 1:
-            raise CommanderError(f"the policy sees {term.history} observations of '{term.name}' at once; only 1 is implemented")
-    if bundle.spec.control_hz > profile.rates.command_hz:
-        raise CommanderError(
-            f"the policy acts at {bundle.spec.control_hz:g} Hz, {profile.name} takes commands at {profile.rates.command_hz:g} Hz"
-        )
-    if not math.isclose(NS_PER_S / bundle.spec.control_hz, round(NS_PER_S / bundle.spec.control_hz), abs_tol=1e-3):
-        raise CommanderError(f"a control rate of {bundle.spec.control_hz} Hz is no whole number of nanoseconds; stamps would drift")
-
-
-def _at_or_before(samples: deque[tuple[int, np.ndarray]], time_ns: int) -> np.ndarray | None:
-    return next((value for stamp_ns, value in reversed(samples) if stamp_ns <= time_ns), None)

@@ -15,6 +15,7 @@ VERBS = {
     "export": "RUN --out BUNDLE       a bundle that a robot can run and check",
     "serve": "BUNDLE                chunks of a bundle's policy for robots, over a socket",
     "deploy": "BUNDLE --robot PROFILE  a policy on a robot over ROS 2, behind the safety filter",
+    "teleop": "PROFILE [--out DIR --like BUNDLE]  a robot moved by keys or a gamepad, recorded as demonstrations",
     "console": "PROFILE              an operator's keyboard: e-stop, dead-man switch, arming, state",
     "sim-robot": "PROFILE            a simulated robot as a participant of ROS 2",
     "doctor": "PROFILE               a robot on the graph: rates, ages, quality of service; --measure writes histograms",

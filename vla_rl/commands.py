@@ -305,6 +305,53 @@ def _bench_budget(args: list[str]) -> None:
     bench_budget(known.bundle, known.robot, known.task, known.rates, known.seconds, known.logs, known.out, describe_environment())
 
 
+def teleop(args: list[str]) -> None:
+    """`vla-rl teleop PROFILE [--out DIR --like BUNDLE --instruction TEXT]`."""
+    parser = _parser("teleop", "Move a robot by keys or a gamepad, through bridge and safety filter, and record demonstrations.")
+    parser.add_argument("profile", type=Path, help="the robot's profile, such as configs/robots/arm7.yaml")
+    parser.add_argument(
+        "--out", type=Path, help="data set to record, a LeRobotDataset v3 folder; what is recorded meanwhile lies in DIR.spool"
+    )
+    parser.add_argument("--like", type=Path, metavar="BUNDLE", help="bundle whose observations, actions and rate the data set has")
+    parser.add_argument("--instruction", default="", help="what the demonstrations show")
+    parser.add_argument("--task", default="", help="name under which training finds them (sim.tasks); the instruction by default")
+    parser.add_argument("--tool", help="link that is moved (default: the last one of the profile's chain)")
+    parser.add_argument("--speed", type=float, default=1.0, help="share of full speed, 0.15 m/s of the tool (default: 1)")
+    parser.add_argument("--joy", metavar="TOPIC", help="gamepad, as ROS's joy node publishes it")
+    parser.add_argument("--join", action="store_true", help="take over from a policy: the bridge of `vla-rl deploy` runs already")
+    parser.add_argument("--logs", type=Path, default=Path("runs/teleop"), help="folder for the bridge's log (default: runs/teleop)")
+    known = parser.parse_args(args)
+    _require_ros("teleop")
+    if (known.out is None) != (known.like is None) or (known.out is not None and not known.instruction):
+        raise ConfigError("vla-rl teleop: recording needs --out, --like BUNDLE and --instruction; without them nothing is recorded")
+    if known.out is not None and known.out.exists():
+        raise ConfigError(f"vla-rl teleop: {known.out} exists; choose another folder or delete it")
+    from robot.ros2.teleop import Session, teleop
+
+    moved = (known.profile, known.tool, known.speed, known.joy, known.join, known.logs)
+    if known.out is None:
+        teleop(*moved, None)
+        return
+    from policies.bundle_folder import read_bundle
+    from robot.profile import load_profile
+    from robot.teleop.recording import Recording
+    from robot.teleop.spool import Spool, read
+    from vla_rl.provenance import describe_environment
+
+    bundle, spool = read_bundle(known.like), Spool(known.out.with_name(f"{known.out.name}.spool"))
+    if len(spool):
+        print(f"{spool.folder} holds {len(spool)} episodes already; they go into the same data set")
+    teleop(*moved, Session(Recording(bundle, load_profile(known.profile)), spool, known.instruction))
+    from vla_rl.data.recorded import write_recorded
+
+    if not len(spool):
+        print("nothing was kept")
+        return
+    about = {"teleop": {"robot": str(known.profile), "bundle": bundle.digest}, **describe_environment()}
+    write_recorded(known.out, bundle, known.task or known.instruction, [read(path) for path in spool.files], about)
+    print(f"data set {known.out}, {len(spool)} episodes; {spool.folder} is no longer needed")
+
+
 def _require_ros(verb: str) -> None:
     """Raise `ConfigError` without rclpy."""
     import importlib.util

@@ -30,6 +30,7 @@ def run_bridge(
     speed: float | None = None,
     cameras: tuple[str, ...] = (),
     blend: Blend = "replace",
+    teleop: bool = False,
 ) -> int:
     """The bridge between a robot on ROS 2 and whoever commands it, until SIGINT or SIGTERM. Not a safety function.
 
@@ -41,6 +42,7 @@ def run_bridge(
         speed: share of the joint velocity limits, 0 to 1; the profile's speed_cap if not given.
         cameras: cameras of the profile that the policy depends on; they must be fresh while it commands.
         blend: how a new chunk takes over from the last one.
+        teleop: who teleoperates commands, not a policy, until ~/teleop says otherwise.
     """
     import rclpy
     from rclpy.signals import SignalHandlerOptions
@@ -50,7 +52,7 @@ def run_bridge(
     from robot.ros2.comms import CommsThread, make_executor
     from robot.ros2.deployment import BridgeSettings
 
-    settings = BridgeSettings(lockstep, deadman, speed, cameras, blend)
+    settings = BridgeSettings(lockstep, deadman, speed, cameras, blend, teleop)
     robot = load_profile(profile)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

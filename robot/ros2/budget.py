@@ -28,7 +28,7 @@ from policies.bundle_folder import read_bundle
 from robot.processes import children
 from robot.profile import load_profile
 from robot.ros2.reports import EVENT_QOS, STATUS_QOS
-from robot.ros2.sim_operator import LATCHED, Operator, OperatorError, spinning
+from robot.ros2.sim_operator import LATCHED, Operator, OperatorError, on_this_host
 
 STAGES = ("observed", "decided", "carried", "commanded")
 NS = 1e9
@@ -237,7 +237,7 @@ def _running(bundle: Path, profile: Path, task: str, logs: Path) -> Iterator[_Li
             gone = [f"{name} ended: {child.last_words}" for name, child in processes.items() if child.ended]
             return gone[0] if gone else (f"a callback failed: {failures[0]!r}" if failures else "")
 
-        with spinning("budget", lambda node: _Listener(node, load_profile(profile).name, ended), failures) as listener:
+        with on_this_host("budget", lambda node: _Listener(node, load_profile(profile).name, ended), failures) as listener:
             listener.operator.require_alone()
             processes["robot"].start()
             listener.operator.until(lambda: bool(listener.operator.episode), "the robot is there")

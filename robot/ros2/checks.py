@@ -22,14 +22,14 @@ class Situation:
     state_hz: float | None
     """Measured; `None` in lockstep, where rates by the wall clock mean nothing."""
     silence_s: float
-    """Since the last sign of life of the commander."""
+    """Since the last sign of life of who commands."""
 
 
 def refusals(profile: RobotProfile, now: Situation) -> list[str]:
     """Why the robot must not be armed; empty if it may."""
     found = [*now.conflicts, *now.problems]
     if now.silence_s > profile.safety.heartbeat_timeout_s:
-        found.append("no commander is heard on ~/heartbeat or ~/action_chunk")
+        found.append("who commands is not heard: a policy on ~/heartbeat or ~/action_chunk, an operator who teleoperates on ~/jog")
     if now.state_hz is not None and now.state_hz < SLOWEST * profile.rates.state_hz:
         found.append(f"joint states come at {now.state_hz:.1f} Hz, the profile says {profile.rates.state_hz:g} Hz")
     return found

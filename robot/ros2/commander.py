@@ -16,35 +16,29 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import rclpy
 import tyro
-from builtin_interfaces.msg import Time
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 
 from policies.deployed import Backend, DeployedPolicy, open_bundle
 from policies.interface import PolicyError, UserError
-from robot.commander import NS_PER_S, Commander, CommanderError, Decision
+from robot.commander import Commander, Decision
+from robot.observation import NS_PER_S
 from robot.profile import RobotProfile, load_profile
 from robot.ros2.chunks import to_message
 from robot.ros2.comms import CommsThread, make_executor
-from robot.ros2.images import ImageError, rgb
-from robot.ros2.joint_states import JointStates
+from robot.ros2.feed import Feed
 from robot.ros2.operators import BEAT_QOS, CHUNK_QOS
 from robot.ros2.reports import EVENT_QOS, STATUS_QOS
-from robot.ros2.stamps import Stamps
-from robot.ros2.wiring import image_streams, state_stream
 from robot.serve.client import RemotePolicy
 from robot.serve.security import read_token
 
@@ -69,17 +63,11 @@ class CommanderNode:
             shadow: decide whatever the bridge's state, and send nothing.
         """
         self.node, self._commander, self._shadow = node, commander, shadow
-        self.state, self._armed = "", -1
-        self.refused_images = 0
+        self.state, self._armed = "", (-1, "")
         self._decided_s = time.monotonic()
-        self._joints = JointStates(profile.names)
         self._columns = list(profile.names)
-        stream = state_stream(profile)
-        node.create_subscription(JointState, stream.topic, self._felt, stream.qos)
-        for each in image_streams(profile, commander.cameras):
-            node.create_subscription(Image, each.topic, partial(self._saw, each.name), each.qos)
+        self._feed = Feed(node, profile, commander, commander.cameras, shadow)
         bridge = f"/{profile.name}/bridge"
-        node.create_subscription(JointState, f"{bridge}/command_sent", self._sent, EVENT_QOS)
         node.create_subscription(String, f"{bridge}/status", self._status, STATUS_QOS)
         node.create_subscription(String, "~/instruction", self._instruct, STATUS_QOS)
         self._chunks = node.create_publisher(JointTrajectory, f"{bridge}/action_chunk", CHUNK_QOS)
@@ -91,7 +79,7 @@ class CommanderNode:
     @property
     def active(self) -> bool:
         """Whether decisions are asked for."""
-        return self._shadow or self.state == "active"
+        return self._shadow or (self.state == "active" and self._armed[1] == NAME)
 
     def decide(self) -> bool:
         """One look. Returns whether there was a decision."""
@@ -130,32 +118,11 @@ class CommanderNode:
         if self._shadow:
             self.node.get_logger().info(f"would command {text}", throttle_duration_sec=1.0)
 
-    def _felt(self, message: JointState) -> None:
-        header_ns = _nanoseconds(message.header.stamp)
-        sample = self._joints.receive(message, Stamps(header_ns, self.node.get_clock().now().nanoseconds, time.monotonic_ns()))
-        if sample is not None:
-            self._commander.felt(header_ns, sample.position)
-            if self._shadow:
-                self._commander.commanded(header_ns, sample.position)  # nothing is: deltas add up from where the robot is
-
-    def _saw(self, camera: str, message: Image) -> None:
-        try:
-            self._commander.saw(camera, _nanoseconds(message.header.stamp), rgb(message))
-        except (ImageError, CommanderError) as error:
-            self.refused_images += 1
-            self.node.get_logger().warning(f"image of {camera} refused: {error}", throttle_duration_sec=1.0)
-
-    def _sent(self, message: JointState) -> None:
-        if list(message.name) != self._columns:
-            names = ", ".join(message.name)
-            self.node.get_logger().error(f"the bridge commands {names}: it runs with another profile", throttle_duration_sec=1.0)
-            return
-        self._commander.commanded(_nanoseconds(message.header.stamp), np.array(message.position))
-
     def _status(self, message: String) -> None:
         values: dict[str, Any] = json.loads(message.data)
-        if values["armed"] != self._armed and values["state"] == "active":
-            self._armed = values["armed"]
+        armed = values["armed"], values["commander"]
+        if armed != self._armed and values["state"] == "active":
+            self._armed = armed
             self._commander.begin()
         self.state = values["state"]
 
@@ -242,10 +209,6 @@ def _open(bundle: str, backend: Backend, device: str, token_file: Path | None, c
     if not host or not port.isdigit():
         raise UserError(f"'{bundle}' is neither a folder nor HOST:PORT of a policy server")
     return RemotePolicy(host, int(port), read_token(token_file) if token_file else None, ca)
-
-
-def _nanoseconds(stamp: Time) -> int:
-    return stamp.sec * NS_PER_S + stamp.nanosec
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import rclpy
 from rclpy.context import Context
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 POLL_S = 0.1
 """How often the thread looks whether to stop."""
@@ -51,3 +54,19 @@ class CommsThread:
                 self._executor.spin_once(timeout_sec=POLL_S)
             except Exception as error:
                 self._failed(error)
+
+
+@contextmanager
+def spinning[Built](name: str, build: Callable[[Node], Built], failed: Callable[[Exception], None], namespace: str = "") -> Iterator[Built]:
+    """What `build` makes of a node of this process, which a thread spins; what callbacks raise is handed to `failed`."""
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node(name, namespace=namespace or None)
+    comms = CommsThread(node, make_executor(node.context), failed)
+    built = build(node)
+    comms.start()
+    try:
+        yield built
+    finally:
+        comms.stop()
+        node.destroy_node()
+        rclpy.shutdown()

@@ -13,22 +13,20 @@ import termios
 import threading
 import tty
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-import rclpy
 import tyro
 from rclpy.client import Client
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Joy
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
 from policies.interface import UserError
 from robot.profile import load_profile
-from robot.ros2.comms import CommsThread, make_executor
+from robot.ros2.comms import spinning
 from robot.ros2.operators import BEAT_QOS, ESTOP_QOS
 from robot.ros2.reports import STATUS_QOS
 
@@ -115,28 +113,19 @@ def console(profile: Annotated[Path, tyro.conf.Positional]) -> int:
         profile: the robot's profile, such as configs/robots/arm7.yaml.
     """
     robot = load_profile(profile)
-    with keys() as next_key:
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        node = rclpy.create_node("console", namespace=robot.name)
-        broken = threading.Event()
+    broken = threading.Event()
 
-        def failed(error: Exception) -> None:
-            print(f"console: {type(error).__name__}: {error}", file=sys.stderr)
-            broken.set()
+    def failed(error: Exception) -> None:
+        print(f"console: {type(error).__name__}: {error}", file=sys.stderr)
+        broken.set()
 
-        operator = Console(node, robot.name, lambda text: print(text, flush=True))
-        comms = CommsThread(node, make_executor(node.context), failed)
-        comms.start()
+    def build(node: Node) -> Console:
+        return Console(node, robot.name, lambda text: print(text, flush=True))
+
+    with keys() as next_key, spinning("console", build, failed, robot.name) as operator, suppress(KeyboardInterrupt):
         print(HELP, flush=True)
-        try:
-            while not broken.is_set() and ((key := next_key(0.1)) == "" or operator.key(key)):
-                pass
-        except KeyboardInterrupt:
+        while not broken.is_set() and ((key := next_key(0.1)) == "" or operator.key(key)):
             pass
-        finally:
-            comms.stop()
-            node.destroy_node()
-            rclpy.shutdown()
     return 1 if broken.is_set() else 0
 
 

@@ -1,6 +1,7 @@
 """A robot's profile on one side, whoever commands it on the other, the runtime's safety in between.
 
     ~/arm ~/disarm ~/reset_fault ~/home   std_srvs/Trigger; the answer says why not
+    ~/teleop                              std_srvs/SetBool: true lets who teleoperates command, false the policy; also while it moves
     topics                                `robot.ros2.operators` come in, `robot.ros2.reports` go out
 
 The comms thread runs callbacks, the control thread sends commands; one lock lies around the runtime. Entities are created once
@@ -18,7 +19,7 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.time import Time
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 from robot.chunks import Blend, Border, Chunk, Rejected
 from robot.profile import RobotProfile
@@ -33,7 +34,7 @@ from robot.ros2.watched_images import WatchedImages
 from robot.runtime import Operators, Runtime, Tick
 from robot.safety import Intervention, Measurement
 from robot.scheduler import timing_of
-from robot.sources import PolicySource, ReplaySource
+from robot.sources import JogSource, PolicySource, ReplaySource
 from robot.states import LATCHED, State
 
 GRAPH_S = 10.0
@@ -62,6 +63,8 @@ class BridgeSettings:
     """Cameras of the profile that the policy depends on: while it commands they must be fresh and must not be frozen."""
     blend: Blend = "replace"
     """How a new chunk takes over from the last one."""
+    teleop: bool = False
+    """Who teleoperates commands from the start, instead of the policy."""
 
 
 class Deployment:
@@ -82,8 +85,11 @@ class Deployment:
         if settings.lockstep:
             timing = replace(timing, ramp_s=0.0)  # no chunk is late where a simulator waits for it
         self._policy = PolicySource(timing, self._chunk_report)
+        self._jog = JogSource(profile)
+        self._commander: PolicySource | JogSource = self._jog if settings.teleop else self._policy
+        """Who commands when the robot is armed."""
         self._homing: ReplaySource | None = None
-        self._runtime.select(self._policy)
+        self._runtime.select(self._commander)
         self._chunks = self._armed = 0
         self._observed: dict[int, int] = {}
         """When the observations of chunks under way were taken, by chunk [ns]."""
@@ -93,13 +99,19 @@ class Deployment:
         self._clock: StoppableClock = LockstepClock(self._robot) if settings.lockstep else WallClock()
         self._reports = Reports(node, profile.names)
         self._operators = OperatorInputs(
-            node, profile, self._chunk, self._chunk_refused, lambda: self._policy.heartbeat(self._clock.now_s())
+            node,
+            profile,
+            on_chunk=self._chunk,
+            on_refusal=self._refused,
+            on_heartbeat=lambda: self._policy.heartbeat(self._clock.now_s()),
+            on_jog=lambda velocity: self._jog.jog(velocity, self._clock.now_s()),
         )
         self._thread: ControlThread | None = None
         self._ticked = self._sending = self._resting = self._closed = False
         services = {"arm": self._arm, "disarm": self._disarm, "reset_fault": self._reset_fault, "home": self._home}
         for name, callback in services.items():
             node.create_service(Trigger, f"~/{name}", callback)
+        node.create_service(SetBool, "~/teleop", self._hand_over)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # timers go on where the simulator's clock stands
         for rate_hz, callback in ((GRAPH_HZ, self._look), (STATUS_HZ, self._status), (DIAGNOSTICS_HZ, self._diagnose)):
             node.create_timer(1 / rate_hz, callback, clock=steady)
@@ -166,17 +178,18 @@ class Deployment:
 
     def _chunk_is_awaited(self, now_s: float, operators: Operators) -> bool:
         """Whether a simulator has to wait for the policy; people are heard all the same."""
-        if not self._settings.lockstep or self._homing is not None or self._runtime.state is not State.ACTIVE:
+        commands = self._homing is None and self._commander is self._policy and self._runtime.state is State.ACTIVE
+        if not self._settings.lockstep or not commands:
             return False
         calm = not operators.estop_pressed and not operators.estop_lost
         held = operators.deadman_held or not self._settings.deadman_required
         return calm and held and not self._resting and not self._policy.ready(now_s)
 
     def _image_ages(self, now_s: float) -> dict[str, float]:
-        """Of the images that commands come from: going home needs none."""
+        """Of the images that commands come from: going home needs none, and who teleoperates looks for himself."""
         for camera, sample in list(self._images.newest.items()) if self._runtime.filter.seeded else ():
             self._runtime.filter.see_image(camera, sample.digest, sample.stamp_s)
-        return {} if self._homing is not None else self._images.ages_s(now_s, self._settings.lockstep)
+        return {} if self._homing is not None or self._commander is self._jog else self._images.ages_s(now_s, self._settings.lockstep)
 
     def _stamp(self, now_s: float) -> Time:
         """Of a command that leaves now: the tick's in lockstep, otherwise the ROS clock's."""
@@ -201,7 +214,7 @@ class Deployment:
             self._runtime.disarm()
         if self._runtime.state is not State.ACTIVE:
             self._homing = None
-            self._runtime.select(self._policy)
+            self._runtime.select(self._commander)
 
     def _chunk_report(self, found: Border | Rejected) -> None:
         """What became of a chunk."""
@@ -241,12 +254,12 @@ class Deployment:
         self._observed[self._chunks] = chunk.t0_ns
         self._policy.offer(Chunk(self._chunks, chunk.start_ns / 1e9 + offset_s, chunk.dt_s, chunk.positions), now_s)
 
-    def _chunk_refused(self, reason: str) -> None:
-        self._reports.safety_event("chunk", f"chunk refused: {reason}", {"code": "refused"})
+    def _refused(self, reason: str) -> None:
+        self._reports.safety_event("chunk" if reason.startswith("chunk") else "jog", reason, {"code": "refused"})
 
     def _arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request
-        found = refusals(self._profile, self._situation(self._clock.now_s() - self._policy.heard_s(0.0)))
+        found = refusals(self._profile, self._situation(self._clock.now_s() - self._commander.heard_s(0.0)))
         with self._lock:
             response.message = self._runtime.arm(found)
             self._armed += not response.message
@@ -269,6 +282,18 @@ class Deployment:
                 self._runtime.select(self._homing)
             response.message = self._runtime.arm(found)
         response.success = not response.message
+        return response
+
+    def _hand_over(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Somebody else commands from now on, from what was commanded last."""
+        with self._lock:
+            if self._homing is not None:
+                response.success, response.message = False, "the robot goes home; ask again when it is there"
+                return response
+            self._commander = self._jog if request.data else self._policy
+            self._runtime.select(self._commander)
+        response.success, response.message = True, f"{self._commander.name} commands"
+        self._status()
         return response
 
     def _disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -305,6 +330,7 @@ class Deployment:
         return {
             "state": str(state),
             "cause": cause,
+            "commander": self._commander.name,
             "armed": self._armed,
             "missed_deadlines": missed,
             "state_hz": round(self._robot.state_hz, 1),

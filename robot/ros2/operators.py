@@ -1,9 +1,10 @@
-"""What people and commanders say to the bridge: e-stop, dead-man switch, heartbeats, chunks.
+"""What people and commanders say to the bridge: e-stop, dead-man switch, heartbeats, chunks, jogging.
 
     ~/estop         std_msgs/Bool             true stops; whoever sends it repeats it, as silence counts as lost
     ~/deadman       sensor_msgs/Joy           the switch is held while any button is pressed
     ~/heartbeat     std_msgs/Header           frame_id names the commander
     ~/action_chunk  trajectory_msgs/JointTrajectory, see `robot.ros2.chunks`
+    ~/jog           sensor_msgs/JointState    velocities of named joints, the others' are 0; whoever teleoperates repeats it
 
 Leases are ages by the monotonic clock, not deadlines of the middleware: those would silence every sender that offers none.
 """
@@ -13,9 +14,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Joy
+from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool, Header
 from trajectory_msgs.msg import JointTrajectory
 
@@ -41,6 +43,7 @@ class OperatorInputs:
         on_chunk: Callable[[ChunkSample], None],
         on_refusal: Callable[[str], None],
         on_heartbeat: Callable[[], None],
+        on_jog: Callable[[np.ndarray], None],
     ) -> None:
         """Subscribe.
 
@@ -48,19 +51,21 @@ class OperatorInputs:
             node: spun by the owner.
             profile: the robot's; its timeouts hold.
             on_chunk: called with every valid chunk, in the comms thread.
-            on_refusal: called with the reason for every message that is no chunk for this robot, in the comms thread.
+            on_refusal: called with the reason for every chunk or jog that is none for this robot, in the comms thread.
             on_heartbeat: called with every sign of life of a commander, in the comms thread.
+            on_jog: called with velocities `(J,)` [unit/s] of whoever teleoperates, in the comms thread.
         """
         self.refused_chunks = 0
         self.last_refusal = ""
         self._node, self._profile = node, profile
-        self._on_chunk, self._on_refusal, self._on_heartbeat = on_chunk, on_refusal, on_heartbeat
+        self._on_chunk, self._on_refusal, self._on_heartbeat, self._on_jog = on_chunk, on_refusal, on_heartbeat, on_jog
         self._estop_pressed = False
         self._estop_ns = self._held_ns = NEVER
         node.create_subscription(Bool, "~/estop", self._estop, ESTOP_QOS)
         node.create_subscription(Joy, "~/deadman", self._deadman, BEAT_QOS)
         node.create_subscription(Header, "~/heartbeat", self._heartbeat, BEAT_QOS)
         node.create_subscription(JointTrajectory, "~/action_chunk", self._chunk, CHUNK_QOS)
+        node.create_subscription(JointState, "~/jog", self._jog, BEAT_QOS)
 
     def now(self) -> Operators:
         """By the monotonic clock."""
@@ -88,10 +93,25 @@ class OperatorInputs:
             chunk = to_chunk(message, self._profile.names)
         except ChunkError as error:
             self.refused_chunks, self.last_refusal = self.refused_chunks + 1, str(error)
-            self._node.get_logger().warning(f"chunk refused: {error}", throttle_duration_sec=1.0)
-            self._on_refusal(str(error))
+            self._refuse(f"chunk refused: {error}")
             return
         self._on_chunk(chunk)
+
+    def _jog(self, message: JointState) -> None:
+        names, columns = list(message.name), self._profile.names
+        if len(message.velocity) != len(names) or not set(names) <= set(columns) or len(set(names)) < len(names):
+            self._refuse(f"jog refused: {len(message.velocity)} velocities for joints {names}; the robot commands {list(columns)}")
+            return
+        velocity = np.zeros(len(columns))
+        velocity[[columns.index(name) for name in names]] = message.velocity
+        if not np.isfinite(velocity).all():
+            self._refuse(f"jog refused: velocities are {velocity.tolist()}")
+            return
+        self._on_jog(velocity)
+
+    def _refuse(self, reason: str) -> None:
+        self._node.get_logger().warning(reason, throttle_duration_sec=1.0)
+        self._on_refusal(reason)
 
 
 def _within(last_ns: int, now_ns: int, timeout_s: float) -> bool:

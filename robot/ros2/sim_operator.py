@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import rclpy
 from lifecycle_msgs.msg import State as LifecycleState
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -20,13 +19,12 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Joy
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
 from policies.interface import UserError
-from robot.ros2.comms import CommsThread, make_executor
+from robot.ros2.comms import spinning
 from robot.ros2.operators import BEAT_QOS, ESTOP_QOS
 from robot.ros2.reports import STATUS_QOS
 
@@ -184,20 +182,11 @@ class Operator:
 
 
 @contextmanager
-def spinning[Built](name: str, build: Callable[[Node], Built], failures: list[Exception]) -> Iterator[Built]:
-    """What `build` makes of a node of this process, which a thread spins; what callbacks raise is kept in `failures`.
+def on_this_host[Built](name: str, build: Callable[[Node], Built], failures: list[Exception]) -> Iterator[Built]:
+    """As `comms.spinning`, with what callbacks raise in `failures`.
 
     From here on this process and those that it starts look for others on this host alone.
     """
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node(name)
-    comms = CommsThread(node, make_executor(node.context), failures.append)
-    built = build(node)
-    comms.start()
-    try:
+    with spinning(name, build, failures.append) as built:
         yield built
-    finally:
-        comms.stop()
-        node.destroy_node()
-        rclpy.shutdown()

@@ -12,7 +12,7 @@ from std_msgs.msg import String
 
 from robot.profile import RobotProfile, load_profile
 from robot.ros2.reports import STATUS_QOS
-from robot.ros2.sim_operator import LATCHED, Operator, spinning
+from robot.ros2.sim_operator import LATCHED, Operator, on_this_host
 
 
 class Trial:
@@ -78,5 +78,5 @@ def operating(profile: Path, alive: Callable[[], str]) -> Iterator[Trial]:
     def ended() -> str:
         return alive() or (f"a callback failed: {failures[0]!r}" if failures else "")
 
-    with spinning("trials", lambda node: Trial(node, load_profile(profile), ended), failures) as trial:
+    with on_this_host("trials", lambda node: Trial(node, load_profile(profile), ended), failures) as trial:
         yield trial

@@ -11,7 +11,8 @@ import pytest
 from tests.repo.imports import ROOT
 
 MODULES = sorted(f"robot.{path.stem}" for path in (ROOT / "robot").glob("*.py") if path.stem != "__init__")
-RUN_A_POLICY = ["robot.blend_bench", "robot.commander", "robot.rehearsal"]
+TELEOP = sorted(f"robot.teleop.{path.stem}" for path in (ROOT / "robot" / "teleop").glob("*.py") if path.stem != "__init__")
+RUN_A_POLICY = ["robot.blend_bench", "robot.commander", "robot.observation", "robot.rehearsal"]
 HEAVY = ("torch", "rclpy", "mujoco", "lerobot", "isaaclab", "transformers", "cv2", "scipy", "sim", "vla_rl")
 
 
@@ -24,7 +25,7 @@ def test_these_modules_are_the_core(module: str):
     ("modules", "heavy"),
     [
         (sorted({*MODULES} - {*RUN_A_POLICY}), HEAVY),
-        ([*RUN_A_POLICY, "robot.serve.client"], tuple(name for name in HEAVY if name != "cv2")),
+        ([*RUN_A_POLICY, *TELEOP, "robot.serve.client"], tuple(name for name in HEAVY if name != "cv2")),
     ],
     ids=["what moves a robot", "what runs a policy, which looks at images"],
 )

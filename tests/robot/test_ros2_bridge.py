@@ -19,7 +19,7 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool, Float64MultiArray, Header, String
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from tests.robot.relaxed import AGES, RATES, SAFETY
@@ -230,6 +230,36 @@ def test_a_released_deadman_stops_softly(cell: Cell) -> None:
     cell.until_state("standby")
     assert "the dead-man switch is not held" in cell.call("arm").message
     assert cell.position[0] - home[0] < 0.55
+
+
+def test_teleoperation_takes_over_from_a_moving_policy_without_a_bump(cell: Cell) -> None:
+    def hand_over(teleop: bool) -> str:
+        return cell.graph.call(SetBool, "/arm7/bridge/teleop", SetBool.Request(data=teleop)).message
+
+    jogs = cell.graph.node.create_publisher(JointState, "/arm7/bridge/jog", qos_profile_sensor_data)
+    jog = [0.2]
+    timer = cell.graph.node.create_timer(0.02, lambda: jogs.publish(JointState(name=["joint2"], velocity=jog)))
+    try:
+        home = cell.position
+        cell.arm()
+        cell.send(home, moved(home, 0, 0.6), duration_s=3.0)
+        cell.graph.until(lambda: cell.position[0] - home[0] > 0.1, "the policy moves joint 1")
+        assert hand_over(True) == "teleop commands"
+        cell.graph.until(lambda: cell.position[1] - home[1] > 0.1, "the operator moves joint 2")
+        assert cell.status["commander"] == "teleop" and cell.status["state"] == "active"
+        assert cell.position[0] - home[0] < 0.5, "the policy's chunk is forgotten"
+        sent = np.array([message.position for message in cell.sent])
+        assert np.abs(np.diff(sent[:, :7], axis=0)).max() < 0.5 * 2.175 / 50 * 1.5, "no step is a jump"
+        jog[0] = float("nan")
+        cell.graph.until(lambda: "jog refused" in cell.bridge.output(), "nonsense is refused")
+        cell.until_state("standby")  # and counts as silence
+        assert "who commands is not heard" in cell.call("arm").message
+        jog[0] = 0.0
+        assert hand_over(False) == "policy commands"
+    finally:
+        cell.graph.node.destroy_timer(timer)
+        cell.graph.node.destroy_publisher(jogs)
+        hand_over(False)
 
 
 def test_homing(cell: Cell) -> None:

@@ -81,15 +81,15 @@ def success(policy: Policy, count: int = 100) -> float:
 def settings(algorithm: AlgorithmConfig) -> AlgorithmConfig:
     """The table's algorithm, small."""
     assert isinstance(algorithm, OnPolicyConfig)
-    rl = not isinstance(algorithm, OpdConfig) and algorithm.needs >= {"log_prob"}
-    size = {"updates": 16, "episodes": 96, "group": 8, "lr": 2e-4} if rl else {"updates": 6, "episodes": 32, "lr": 1e-3}
+    gradient_of_samples = algorithm.estimator == "sampled" if isinstance(algorithm, OpdConfig) else algorithm.needs >= {"log_prob"}
+    size = {"updates": 16, "episodes": 96, "group": 8, "lr": 2e-4} if gradient_of_samples else {"updates": 6, "episodes": 32, "lr": 1e-3}
     return algorithm.model_copy(update=size | {"validate_episodes": 20, "expert_std": 0.2})
 
 
 def improves(head: HeadConfig, algorithm: AlgorithmConfig, folder: Path) -> tuple[float, float]:
     """Success before and after training."""
     if isinstance(algorithm, SftConfig):
-        return success(student(head, 1)), success(student(head, 150))
+        return success(student(head, 1, episodes=64)), success(student(head, 300, episodes=64))
     policy = student(head, 100, episodes=8) if isinstance(head, TokenHeadConfig) else student(head, 40)
     before = success(policy)
     save_policy(policy, folder / "student")

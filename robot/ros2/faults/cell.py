@@ -26,7 +26,7 @@ from robot.processes import Child, children
 from robot.profile import RobotProfile, load_profile
 from robot.ros2.faults.sweep import JOINT
 from robot.ros2.reports import EVENT_QOS, STATUS_QOS
-from robot.ros2.sim_operator import LATCHED, Operator, OperatorError, spinning
+from robot.ros2.sim_operator import LATCHED, Operator, OperatorError, on_this_host
 
 TASK, SEED = "reach", 0
 """The episode whose start every fault begins at."""
@@ -155,7 +155,7 @@ def faulty_cell(path: Path, logs: Path) -> Iterator[Cell]:
     }
     with (
         children(commands, logs) as processes,
-        spinning("faults", lambda node: Cell(node, profile, processes, failures), failures) as cell,
+        on_this_host("faults", lambda node: Cell(node, profile, processes, failures), failures) as cell,
     ):
         cell.operator.require_alone()
         yield cell

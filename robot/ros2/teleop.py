@@ -1,0 +1,230 @@
+"""An operator moves a robot through its bridge, by keys or a gamepad, and records what it does.
+
+    <bridge>/jog                      goes out all the time: it is also the sign of life
+    <bridge>/estop, <bridge>/deadman  go out, as from `vla-rl console`, whose keys hold here too
+    joint states, cameras, <bridge>/command_sent, <bridge>/status   come in
+
+A keyboard is no e-stop device, and a key that is let go is not heard of: with a real robot use a gamepad, whose dead-man switch is
+held, and keep the vendor's e-stop in your hand.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import JointState, Joy
+from std_msgs.msg import String
+from std_srvs.srv import SetBool
+
+from policies.interface import UserError
+from robot.processes import Child, children
+from robot.profile import RobotProfile, load_profile
+from robot.ros2 import console
+from robot.ros2.comms import spinning
+from robot.ros2.feed import Feed
+from robot.ros2.operators import BEAT_QOS
+from robot.ros2.reports import STATUS_QOS
+from robot.teleop.recording import Recording, RecordingError
+from robot.teleop.spool import Spool
+from robot.teleop.tool import ToolMotion
+from robot.teleop.wish import HELP, STILL, Keyboard, Pad, Wish
+
+JOG_HZ = 50.0
+PAD_QUIET_S = 0.25
+"""Silence of a gamepad that means: stand still, and the dead-man switch is let go."""
+RECORDING_HELP = "n record an episode · y it succeeded, keep it · x throw it away"
+ASK_S = 1.0
+"""Between requests to command."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is recorded, and where it goes."""
+
+    recording: Recording
+    spool: Spool
+    instruction: str
+
+
+class Teleop:
+    """One operator on the graph. `key` is called by the main thread, everything else by the comms thread."""
+
+    def __init__(
+        self,
+        node: Node,
+        profile: RobotProfile,
+        motion: ToolMotion,
+        session: Session | None,
+        say: Callable[[str], None],
+        joy: str | None = None,
+    ) -> None:
+        """Join the graph.
+
+        Args:
+            node: spun by the owner.
+            profile: the robot.
+            motion: how wishes become joint velocities.
+            session: what to record; nothing if `None`.
+            say: called with what there is to tell.
+            joy: topic of a gamepad.
+        """
+        self._node, self._motion, self._session, self._say = node, motion, session, say
+        self._keyboard, self._pad, self._pad_wish, self._pad_s = Keyboard(), Pad(), STILL, -np.inf
+        self._joints = list(profile.names)
+        self._position: np.ndarray | None = None
+        self._console = console.Console(node, profile.name, say)
+        self.state, self._commander = "", ""
+        bridge = f"/{profile.name}/bridge"
+        self._jogs = node.create_publisher(JointState, f"{bridge}/jog", BEAT_QOS)
+        self._teleop = node.create_client(SetBool, f"{bridge}/teleop")
+        self._asked_s = -np.inf
+        node.create_subscription(String, f"{bridge}/status", self._status, STATUS_QOS)
+        self._feed = Feed(node, profile, self, session.recording.cameras if session else ())
+        if joy is not None:
+            node.create_subscription(Joy, joy, self._joy, BEAT_QOS)
+        node.create_timer(1 / JOG_HZ, self._jog, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def key(self, key: str) -> bool:
+        """One key. Returns False when it is time to quit."""
+        if self._keyboard.press(key, time.monotonic()):
+            return True
+        if self._session is not None and key in "nyx":
+            self._record(self._session, key)
+            return True
+        return self._console.key(key)
+
+    def release(self) -> None:
+        """The policy may command again; returns at once."""
+        self._teleop.call_async(SetBool.Request(data=False))
+
+    def felt(self, stamp_ns: int, position: np.ndarray) -> None:
+        """As `robot.ros2.feed.Sink`."""
+        if self._position is None:
+            self._position = position
+        if self._session is not None:
+            self._session.recording.felt(stamp_ns, position)
+
+    def saw(self, camera: str, stamp_ns: int, image: np.ndarray) -> None:
+        """As `robot.ros2.feed.Sink`."""
+        if self._session is not None:
+            self._session.recording.saw(camera, stamp_ns, image)
+
+    def commanded(self, stamp_ns: int, position: np.ndarray) -> None:
+        """As `robot.ros2.feed.Sink`."""
+        self._position = position
+        if self._session is not None:
+            self._session.recording.commanded(stamp_ns, position)
+
+    def _record(self, session: Session, key: str) -> None:
+        recording = session.recording
+        if key == "n" and self.state != "active":
+            self._say(f"recording begins while the robot is active, it is in '{self.state}'")
+        elif key == "n":
+            recording.begin()
+            self._say(f"recording episode {len(session.spool)}: {session.instruction}")
+        elif key == "x":
+            recording.discard()
+            self._say("thrown away")
+        else:
+            try:
+                episode = recording.end(session.instruction, success=True)
+            except RecordingError as error:
+                self._say(f"not kept: {error}")
+                return
+            session.spool.add(episode)
+            clipped = f", {episode.clipped} of them faster than actions can say" if episode.clipped else ""
+            self._say(f"kept, {len(episode.action)} frames{clipped}; {len(session.spool)} episodes")
+
+    def _jog(self) -> None:
+        now_s = time.monotonic()
+        velocity = np.zeros(len(self._joints))
+        if self._position is not None:
+            velocity = self._motion.velocity(self._wish(now_s), self._position, 1 / JOG_HZ)
+        self._jogs.publish(JointState(name=self._joints, velocity=velocity.tolist()))
+        if self._commander not in ("", "teleop") and now_s - self._asked_s > ASK_S and self._teleop.service_is_ready():
+            self._asked_s = now_s
+            self._teleop.call_async(SetBool.Request(data=True))
+
+    def _wish(self, now_s: float) -> Wish:
+        keyed = self._keyboard.wish(now_s)
+        if keyed is not STILL:
+            return keyed
+        if now_s - self._pad_s <= PAD_QUIET_S:
+            return self._pad_wish
+        if self._pad_s > -np.inf:  # a gamepad that fell silent holds nothing
+            self._console.held, self._pad_s = False, -np.inf
+        return STILL
+
+    def _joy(self, message: Joy) -> None:
+        try:
+            self._pad_wish = self._pad.wish(message.axes, message.buttons)
+        except ValueError as error:
+            self._node.get_logger().error(str(error), throttle_duration_sec=1.0)
+            return
+        self._pad_s, self._console.held = time.monotonic(), bool(message.buttons[self._pad.held])
+
+    def _status(self, message: String) -> None:
+        values = json.loads(message.data)
+        self.state, self._commander = values["state"], values["commander"]
+        if self._session is not None and self._session.recording.running and self.state != "active":
+            self._session.recording.discard()
+            self._say(f"thrown away: the robot is in '{self.state}' {values['cause']}".rstrip())
+
+
+def teleop(profile: Path, tool: str | None, speed: float, joy: str | None, join: bool, logs: Path, session: Session | None) -> None:
+    """Let the operator move the robot until he quits.
+
+    Args:
+        profile: the robot's.
+        tool: link that is moved; the last of the chain if `None`.
+        speed: share of full speed.
+        joy: topic of a gamepad, as ROS's `joy` node publishes it.
+        join: the bridge runs already, for a policy, which commands again afterwards.
+        logs: folder for the log of the bridge, where it is started here.
+        session: what to record; nothing if `None`.
+
+    Raises:
+        UserError: no terminal, a link that is not there, or a bridge that ended.
+    """
+    robot = load_profile(profile)
+    motion = ToolMotion(robot, tool, speed, session.recording.speed_limit if session else None)
+    failures: list[Exception] = []
+
+    def build(node: Node) -> Teleop:
+        return Teleop(node, robot, motion, session, lambda text: print(text, flush=True), joy)
+
+    with (
+        console.keys() as next_key,
+        spinning("teleop", build, failures.append, robot.name) as operator,
+        _bridge(profile, join, logs) as bridge,
+    ):
+        print("\n".join([HELP, *([RECORDING_HELP] if session else []), console.HELP]), flush=True)
+        with suppress(KeyboardInterrupt):
+            while (key := next_key(0.1)) == "" or operator.key(key):
+                if failures:
+                    raise failures[0]
+                if bridge is not None and bridge.ended:
+                    raise UserError(f"the bridge ended: {bridge.last_words}")
+        if join:
+            operator.release()
+
+
+@contextmanager
+def _bridge(profile: Path, join: bool, logs: Path) -> Iterator[Child | None]:
+    """The bridge, which ends softly with this block while the operator is still heard; `None` where it runs already."""
+    with ExitStack() as stack:
+        if join:
+            yield None
+            return
+        bridge = stack.enter_context(children({"bridge": ["-m", "robot.ros2", str(profile), "--activate", "--teleop"]}, logs))["bridge"]
+        bridge.start()
+        yield bridge
