@@ -269,9 +269,7 @@ def _bench_faults(args: list[str]) -> None:
     parser.add_argument("--robot", type=Path, required=True, help="profile of the simulated arm")
     parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="faults whose group or name contains one of these")
     parser.add_argument("--repeats", type=int, default=5, help="of every fault (default: 5)")
-    parser.add_argument(
-        "--logs", type=Path, default=Path("runs/faults"), help="folder for the logs of the processes (default: runs/faults)"
-    )
+    _add_logs(parser, "runs/faults")
     parser.add_argument("--out", type=Path, help="JSON file for the numbers")
     known = parser.parse_args(args)
     _require_ros("bench faults")
@@ -291,9 +289,7 @@ def _bench_budget(args: list[str]) -> None:
     parser.add_argument("--task", default="reach")
     parser.add_argument("--rates", type=float, nargs="+", default=[50.0, 200.0, 500.0], help="of commands [Hz] (default: 50 200 500)")
     parser.add_argument("--seconds", type=float, default=30.0, help="of motion at each rate (default: 30)")
-    parser.add_argument(
-        "--logs", type=Path, default=Path("runs/budget"), help="folder for the logs of the processes (default: runs/budget)"
-    )
+    _add_logs(parser, "runs/budget")
     parser.add_argument("--out", type=Path, help="JSON file for the numbers")
     known = parser.parse_args(args)
     _require_ros("bench budget")
@@ -319,37 +315,29 @@ def teleop(args: list[str]) -> None:
     parser.add_argument("--speed", type=float, default=1.0, help="share of full speed, 0.15 m/s of the tool (default: 1)")
     parser.add_argument("--joy", metavar="TOPIC", help="gamepad, as ROS's joy node publishes it")
     parser.add_argument("--join", action="store_true", help="take over from a policy: the bridge of `vla-rl deploy` runs already")
-    parser.add_argument("--logs", type=Path, default=Path("runs/teleop"), help="folder for the bridge's log (default: runs/teleop)")
+    _add_logs(parser, "runs/teleop")
     known = parser.parse_args(args)
     _require_ros("teleop")
     if (known.out is None) != (known.like is None) or (known.out is not None and not known.instruction):
         raise ConfigError("vla-rl teleop: recording needs --out, --like BUNDLE and --instruction; without them nothing is recorded")
     if known.out is not None and known.out.exists():
         raise ConfigError(f"vla-rl teleop: {known.out} exists; choose another folder or delete it")
-    from robot.ros2.teleop import Session, teleop
-
-    moved = (known.profile, known.tool, known.speed, known.joy, known.join, known.logs)
-    if known.out is None:
-        teleop(*moved, None)
-        return
-    from policies.bundle_folder import read_bundle
-    from robot.profile import load_profile
-    from robot.teleop.recording import Recording
-    from robot.teleop.spool import Spool, read
+    from robot.ros2.teleop import open_session, teleop
+    from vla_rl.data.recorded import write_recorded
     from vla_rl.provenance import describe_environment
 
-    bundle, spool = read_bundle(known.like), Spool(known.out.with_name(f"{known.out.name}.spool"))
-    if len(spool):
-        print(f"{spool.folder} holds {len(spool)} episodes already; they go into the same data set")
-    teleop(*moved, Session(Recording(bundle, load_profile(known.profile)), spool, known.instruction))
-    from vla_rl.data.recorded import write_recorded
-
-    if not len(spool):
+    session = None if known.out is None else open_session(known.profile, known.like, known.out, known.instruction)
+    teleop(known.profile, known.tool, known.speed, known.joy, known.join, known.logs, session)
+    if session is not None and not len(session.spool):
         print("nothing was kept")
-        return
-    about = {"teleop": {"robot": str(known.profile), "bundle": bundle.digest}, **describe_environment()}
-    write_recorded(known.out, bundle, known.task or known.instruction, [read(path) for path in spool.files], about)
-    print(f"data set {known.out}, {len(spool)} episodes; {spool.folder} is no longer needed")
+    elif session is not None:
+        about = {"teleop": {"robot": str(known.profile), "bundle": session.bundle.digest}, **describe_environment()}
+        write_recorded(session.out, session.bundle, known.task or known.instruction, session.spool.read(), about)
+        print(f"data set {session.out}, {len(session.spool)} episodes; {session.spool.folder} is no longer needed")
+
+
+def _add_logs(parser: _Parser, folder: str) -> None:
+    parser.add_argument("--logs", type=Path, default=Path(folder), help=f"folder for the logs of the processes (default: {folder})")
 
 
 def _require_ros(verb: str) -> None:

@@ -25,6 +25,8 @@ from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
+from policies.bundle import Bundle
+from policies.bundle_folder import read_bundle
 from policies.interface import UserError
 from robot.processes import Child, children
 from robot.profile import RobotProfile, load_profile
@@ -50,9 +52,25 @@ ASK_S = 1.0
 class Session:
     """What is recorded, and where it goes."""
 
+    bundle: Bundle
+    """Whose features the demonstrations have."""
     recording: Recording
     spool: Spool
+    out: Path
+    """Where the data set is going to be."""
     instruction: str
+
+
+def open_session(profile: Path, bundle: Path, out: Path, instruction: str) -> Session:
+    """To record for a data set `out`, whose episodes lie beside it until then; those of an earlier session go into it too.
+
+    Raises:
+        UserError: the bundle does not fit the robot.
+    """
+    found, spool = read_bundle(bundle), Spool(out.with_name(f"{out.name}.spool"))
+    if len(spool):
+        print(f"{spool.folder} holds {len(spool)} episodes already; they go into the same data set")
+    return Session(found, Recording(found, load_profile(profile)), spool, out, instruction)
 
 
 class Teleop:

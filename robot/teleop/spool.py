@@ -35,6 +35,10 @@ class Spool:
         """In the order of recording."""
         return sorted(self.folder.glob(f"episode-*{SUFFIX}"))
 
+    def read(self) -> list[Recorded]:
+        """All of them."""
+        return [_read(path) for path in self.files]
+
     def add(self, episode: Recorded) -> Path:
         """Write one; it appears when it is complete."""
         number = 1 + max((int(path.stem.removeprefix("episode-")) for path in self.files), default=-1)
@@ -47,7 +51,7 @@ class Spool:
         return path
 
 
-def read(path: Path) -> Recorded:
+def _read(path: Path) -> Recorded:
     """One demonstration of a spool."""
     with safe_open(path, framework="numpy") as found:
         facts = json.loads(found.metadata()[FACTS])

@@ -21,9 +21,7 @@ from policies.bundle_folder import read_bundle
 from policies.config import PolicyConfig
 from robot.profile import load_profile
 from robot.ros2.operators import BEAT_QOS
-from robot.ros2.teleop import Session, Teleop
-from robot.teleop.recording import Recording
-from robot.teleop.spool import Spool, read
+from robot.ros2.teleop import Teleop, open_session
 from robot.teleop.tool import ToolMotion
 from tests.random_run import random_run
 from tests.robot.relaxed import AGES, RATES, SAFETY
@@ -61,9 +59,9 @@ class Rig:
         self.bridge = Process(domain, ["-m", "robot.ros2", str(profile), "--activate", "--teleop"], folder / "bridge.log")
         self.graph, self.said = Graph(domain), list[str]()
         loaded = load_profile(profile)
-        self.recording, self.spool = Recording(read_bundle(bundle), loaded), Spool(folder / "data.spool")
-        motion = ToolMotion(loaded, rate_limit=self.recording.speed_limit)
-        session = Session(self.recording, self.spool, "move the tool")
+        session = open_session(profile, bundle, folder / "data", "move the tool")
+        self.spool = session.spool
+        motion = ToolMotion(loaded, rate_limit=session.recording.speed_limit)
         self.operator = Teleop(self.graph.node, loaded, motion, session, self.said.append, "/joy")
         self.episodes = Episodes(self.graph)
         self.states = self.graph.record(JointState, "/arm7/joint_states", BEAT_QOS)
@@ -124,7 +122,7 @@ def test_a_demonstration_is_recorded_trains_and_replays(rig: Rig, bundle: Path, 
     rig.operator.key("y")
     assert len(rig.spool) == 1 and "kept" in rig.said[-1], rig.said
 
-    episode = read(rig.spool.files[0])
+    [episode] = rig.spool.read()
     assert episode.clipped == 0 and len(episode.action) > 30
     assert len(np.unique(episode.obs["observation.images.front"].reshape(len(episode.action), -1), axis=0)) > 20, "the images move"
     described = read_bundle(bundle)

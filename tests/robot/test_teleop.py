@@ -11,7 +11,7 @@ from policies.interface import UserError
 from robot.kinematics import Chain
 from robot.observation import CommanderError
 from robot.teleop.recording import Recording, RecordingError
-from robot.teleop.spool import Spool, read
+from robot.teleop.spool import Spool
 from robot.teleop.tool import GRIPPER_S, MOVE_M_S, TURN_RAD_S, ToolMotion, rotation_vector
 from robot.teleop.wish import KEY_S, STILL, Keyboard, Pad, Wish
 from tests.robot.session import ARM7, FREE
@@ -176,8 +176,7 @@ def test_a_spool_gives_back_what_it_was_given(tmp_path: Path):
         spool.add(episodes[-1])
     again = Spool(tmp_path / "data.spool")
     assert len(again) == 2
-    for path, episode in zip(again.files, episodes, strict=True):
-        found = read(path)
+    for found, episode in zip(again.read(), episodes, strict=True):
         assert (found.instruction, found.success, found.clipped) == ("open the drawer", True, episode.clipped)
         np.testing.assert_array_equal(found.action, episode.action)
         assert found.obs.keys() == episode.obs.keys()
