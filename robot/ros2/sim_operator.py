@@ -19,9 +19,9 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Joy
+from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool, String
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 from policies.interface import UserError
 from robot.ros2.comms import spinning
@@ -57,12 +57,16 @@ class Operator:
         """E-stop and dead-man switch."""
         self.estop_speaks = self.deadman_speaks = True
         """Whether their senders live."""
+        self.jog: dict[str, float] | None = None
+        """Velocities of joints that he asks for when he teleoperates [unit/s]; silent if `None`."""
         self.episode: dict[str, Any] = {}
         """What the robot says of its task."""
         self.status: dict[str, Any] = {"state": "", "cause": ""}
         """What the bridge says of itself."""
         self._estop = node.create_publisher(Bool, f"{self.bridge}/estop", ESTOP_QOS)
         self._deadman = node.create_publisher(Joy, f"{self.bridge}/deadman", BEAT_QOS)
+        self._jog = node.create_publisher(JointState, f"{self.bridge}/jog", BEAT_QOS)
+        self._teleop = node.create_client(SetBool, f"{self.bridge}/teleop")
         self._change = node.create_client(ChangeState, f"{self.bridge}/change_state")
         self._node_state = node.create_client(GetState, f"{self.bridge}/get_state")
         self._set = node.create_client(SetParameters, f"{self.arm}/set_parameters")
@@ -89,11 +93,17 @@ class Operator:
                 )
 
     def beat(self) -> None:
-        """Say how e-stop and dead-man switch stand; also done regularly."""
+        """Say how e-stop and dead-man switch stand, and which way to go; also done regularly."""
         if self.estop_speaks:
             self._estop.publish(Bool(data=self.pressed))
         if self.deadman_speaks:
             self._deadman.publish(Joy(buttons=[int(self.held)]))
+        if self.jog is not None:
+            self._jog.publish(JointState(name=list(self.jog), velocity=list(self.jog.values())))
+
+    def hand_over(self, teleop: bool) -> None:
+        """He commands from now on, or the policy."""
+        self._ask(self._teleop, SetBool.Request(data=teleop), "the bridge's hand-over")
 
     def call(self, name: str) -> Trigger.Response:
         """Ask a service by its full name."""

@@ -1,4 +1,4 @@
-"""Twelve faults of the table on a real deployment, each part a process; and that a robot which is there already is left alone."""
+"""Thirteen faults of the table on a real deployment, each part a process; and that a robot which is there already is left alone."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ FAULTS = (
     "command: a jump of 1 rad",
     "policy: killed (SIGKILL)",
     "bridge: killed (SIGKILL)",
+    "teleop: falls silent",
     "people: e-stop unplugged",
     "people: dead-man switch released",
 )

@@ -116,6 +116,8 @@ def suffer(cell: Cell, fault: Fault) -> Outcome:
     """Inject one fault into a robot that moves, watch, and bring everything back."""
     cell.recover()
     cell.move()
+    if fault.teleop:
+        cell.teleoperate()
     since_s = time.monotonic()
     fault.inject(cell)
     ended = _watch(cell, fault, since_s)

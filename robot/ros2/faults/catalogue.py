@@ -36,6 +36,8 @@ class Fault:
     """What an event or the cause must say."""
     watch_s: float = 2.5
     """For how long it is watched; shorter where it has ended the motion before."""
+    teleop: bool = False
+    """The operator has taken over from the policy before."""
 
 
 def _state(fault: str, cell: Cell) -> None:
@@ -92,6 +94,30 @@ def _bounce(cell: Cell) -> None:
 
 def _silence_deadman(cell: Cell) -> None:
     cell.operator.deadman_speaks = False
+
+
+def _jog(speed: float, cell: Cell) -> None:
+    """Of the joint that the operator moves."""
+    cell.operator.jog = dict.fromkeys(cell.operator.jog or (), speed)
+
+
+def _jog_elsewhere(velocity: dict[str, float] | None, cell: Cell) -> None:
+    cell.operator.jog = velocity
+
+
+def _shake(speed: float, cell: Cell) -> None:
+    """The other way with every message, for a second."""
+    for i in range(20):
+        _jog(speed * (-1) ** i, cell)
+        cell.operator.beat()
+        time.sleep(0.05)
+    _jog(0.0, cell)
+
+
+def _hand_back_and_forth(cell: Cell) -> None:
+    for teleop in (False, True, False, True):
+        cell.operator.hand_over(teleop)
+        time.sleep(0.2)
 
 
 def _hog(count: int, seconds: float, cell: Cell) -> None:
@@ -165,6 +191,13 @@ FAULTS: tuple[Fault, ...] = (
     Fault("people", "dead-man switch released", _release, SOFT, "released"),
     Fault("people", "dead-man switch bounces", _bounce, ("active", "standby")),
     Fault("people", "dead-man switch unplugged", _silence_deadman, SOFT, "released"),
+    Fault("teleop", "falls silent", partial(_jog_elsewhere, None), SOFT, "is silent", teleop=True),
+    Fault("teleop", "asks for NaN", partial(_jog, float("nan")), SOFT, "jog refused", teleop=True),
+    Fault("teleop", "moves a joint that is not there", partial(_jog_elsewhere, {"elbow": 0.3}), SOFT, "jog refused", teleop=True),
+    Fault("teleop", "asks for 100 rad/s", partial(_jog, -100.0), ("active", "fault"), teleop=True),
+    Fault("teleop", "shakes the stick", partial(_shake, 2.0), ACTIVE, teleop=True),
+    Fault("teleop", "hands back and forth while it moves", _hand_back_and_forth, ACTIVE, teleop=True),
+    Fault("teleop", "the policy dies meanwhile", partial(_signal, "sweep", signal.SIGKILL), ACTIVE, teleop=True),
     Fault("host", "one busy process per core for 2 s", partial(_hog, 2, 2.0), ("active", "standby", "fault")),
     Fault("host", "four busy processes for 2 s", partial(_hog, 4, 2.0), ("active", "standby", "fault")),
     Fault("host", "the bridge is not scheduled for 0.2 s", partial(_pause, "bridge", 0.2), FAULT, "interval"),

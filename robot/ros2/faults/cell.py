@@ -34,6 +34,10 @@ MOVING = 0.3
 """Commanded speed of the swept joint that counts as moving [unit/s]; its largest is 0.52."""
 
 
+JOG = -0.4
+"""Speed at which the operator moves the swept joint [unit/s]."""
+
+
 @dataclass(frozen=True)
 class Moment:
     """Positions and velocities `(J,)` that were commanded or measured, when they were heard of."""
@@ -75,7 +79,7 @@ class Cell:
         operator = self.operator
         self.withdraw()
         self.chunks("none")
-        operator.pressed, operator.held, operator.estop_speaks, operator.deadman_speaks = False, True, True, True
+        operator.pressed, operator.held, operator.estop_speaks, operator.deadman_speaks, operator.jog = False, True, True, True, None
         for child in self.children.values():
             child.signal(signal.SIGCONT)
         if not self.children["robot"].alive:
@@ -87,6 +91,7 @@ class Cell:
         self.children["sweep"].start()
         operator.set_robot({"fault.state": "none", "fault.camera": "none", "fault.command": "none"})
         operator.rest()
+        operator.hand_over(teleop=False)
         operator.place(TASK, SEED)
         operator.hold()
         for record in (self.sent, self.truth, self.heard):
@@ -101,6 +106,12 @@ class Cell:
             return bool(self.sent) and abs(self.sent[-1].velocity[JOINT]) > MOVING
 
         self.operator.until(moving, "the robot moves")
+
+    def teleoperate(self) -> None:
+        """The operator takes over from the policy that moves the robot, and moves it too."""
+        self.operator.jog = {self.profile.names[JOINT]: JOG}
+        self.operator.hand_over(teleop=True)
+        self.operator.until(lambda: np.isclose(self.sent[-1].velocity[JOINT], JOG, atol=0.01), "the operator moves the robot")
 
     def chunks(self, fault: str) -> None:
         """A fault of the commander."""
