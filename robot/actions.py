@@ -56,8 +56,12 @@ class JointActions:
         return np.clip((move - self._offset) / self._scale, low, high)
 
     def fastest(self, dt_s: float) -> np.ndarray:
-        """`(J,)` joint speeds that actions `dt_s` apart can say [unit/s]; infinite where they say where to, not how far."""
-        speeds = np.full(self._joints, np.inf)
+        """`(J,)` joint speeds that actions `dt_s` apart can say [unit/s].
+
+        Infinite where they say where to, not how far; 0 for joints that no action moves.
+        """
+        speeds = np.zeros(self._joints)
+        speeds[self._columns] = np.inf
         reach = np.minimum(np.abs(self._action.low), np.abs(self._action.high)) * np.abs(self._scale * (self._one - self._zero)) / dt_s
         speeds[self._columns[self._delta]] = reach[self._delta]
         return speeds

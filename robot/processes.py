@@ -68,8 +68,19 @@ class Child:
 
 
 @contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, are as Ctrl-C within this block, so that it is left in order."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def children(commands: Mapping[str, Sequence[str]], logs: Path) -> Iterator[dict[str, Child]]:
-    """Processes by name, none of them started yet; they end with this block, the last one first, also at Ctrl-C and SIGTERM.
+    """Processes by name, none of them started yet; they end with this block, the last one first, however it ends (`interruptible`).
 
     Logs of earlier processes of these names in the folder `logs` are deleted.
     """
@@ -77,10 +88,9 @@ def children(commands: Mapping[str, Sequence[str]], logs: Path) -> Iterator[dict
     found = {name: Child(command, logs / f"{name}.log") for name, command in commands.items()}
     for name in commands:
         (logs / f"{name}.log").unlink(missing_ok=True)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield found
-    finally:
-        for child in reversed(found.values()):
-            child.stop()
-        signal.signal(signal.SIGTERM, before)
+    with interruptible():
+        try:
+            yield found
+        finally:
+            for child in reversed(found.values()):
+                child.stop()

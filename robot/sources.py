@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from robot.chunks import Border, Chunk, Rejected, Setpoint
-from robot.limiter import Motion
+from robot.limiter import Motion, limits_of, stopping_point
 from robot.profile import RobotProfile
 from robot.scheduler import ROUNDING_S, Scheduler, Timing, timing_of
 
@@ -152,6 +152,7 @@ class JogSource:
     name = "teleop"
 
     def __init__(self, profile: RobotProfile, quiet_s: float = 0.2) -> None:
+        self._limits = limits_of(profile)
         self._limit = np.array([joint.velocity for joint in profile.joints])
         self._soft = np.array([joint.soft for joint in profile.joints])
         self._lead = 0.5 * np.array([joint.leash for joint in profile.joints])
@@ -166,7 +167,7 @@ class JogSource:
         self._heard_s = now_s
 
     def begin(self, now_s: float, last: Motion) -> None:
-        self._target = self._commanded = last.position
+        self._commanded, self._target = last.position, stopping_point(self._limits, last)  # it need not come back from there
         self._at_s, self._velocity = now_s, np.zeros_like(self._limit)
 
     def setpoint(self, now_s: float) -> Setpoint:

@@ -332,7 +332,7 @@ def teleop(args: list[str]) -> None:
         print("nothing was kept")
     elif session is not None:
         about = {"teleop": {"robot": str(known.profile), "bundle": session.bundle.digest}, **describe_environment()}
-        write_recorded(session.out, session.bundle, known.task or known.instruction, session.spool.read(), about)
+        write_recorded(session.out, session.bundle, known.task or known.instruction, session.spool, about)
         print(f"data set {session.out}, {len(session.spool)} episodes; {session.spool.folder} is no longer needed")
 
 

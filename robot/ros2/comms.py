@@ -61,12 +61,14 @@ def spinning[Built](name: str, build: Callable[[Node], Built], failed: Callable[
     """What `build` makes of a node of this process, which a thread spins; what callbacks raise is handed to `failed`."""
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(name, namespace=namespace or None)
-    comms = CommsThread(node, make_executor(node.context), failed)
-    built = build(node)
-    comms.start()
     try:
-        yield built
+        built = build(node)
+        comms = CommsThread(node, make_executor(node.context), failed)
+        comms.start()
+        try:
+            yield built
+        finally:
+            comms.stop()
     finally:
-        comms.stop()
         node.destroy_node()
         rclpy.shutdown()

@@ -7,6 +7,7 @@ not when it is released, so `g` holds the dead-man switch until any other key; a
 from __future__ import annotations
 
 import json
+import os
 import select
 import sys
 import termios
@@ -38,10 +39,18 @@ HELP = "SPACE e-stop · e release it · g hold the dead-man switch (any other ke
 class Console:
     """What the operator's keys do on the graph."""
 
-    def __init__(self, node: Node, robot: str, say: Callable[[str], None]) -> None:
-        """`say` is called with what there is to tell, in the comms thread too."""
+    def __init__(self, node: Node, robot: str, say: Callable[[str], None], keys: str = HELP, beside: bool = False) -> None:
+        """Join the graph.
+
+        Args:
+            node: spun by the owner.
+            robot: its name.
+            say: called with what there is to tell, in the comms thread too.
+            keys: what is told where a key means nothing.
+            beside: another operator is the e-stop source: this one only presses, and holds no dead-man switch before he first did.
+        """
         self.pressed, self.held = False, False
-        self._say = say
+        self._say, self._keys, self._beside, self._has_held = say, keys, beside, False
         bridge = f"/{robot}/bridge"
         self._estop = node.create_publisher(Bool, f"{bridge}/estop", ESTOP_QOS)
         self._deadman = node.create_publisher(Joy, f"{bridge}/deadman", BEAT_QOS)
@@ -52,8 +61,11 @@ class Console:
 
     def beat(self) -> None:
         """Say that the operator is there, and what is held."""
-        self._estop.publish(Bool(data=self.pressed))
-        self._deadman.publish(Joy(buttons=[int(self.held)]))
+        self._has_held = self._has_held or self.held
+        if self.pressed or not self._beside:
+            self._estop.publish(Bool(data=self.pressed))
+        if self._has_held or not self._beside:
+            self._deadman.publish(Joy(buttons=[int(self.held)]))
 
     def key(self, key: str) -> bool:
         """One key. Returns False when it is time to quit."""
@@ -70,7 +82,7 @@ class Console:
         elif key in " eg":
             self._say(f"e-stop {'PRESSED' if self.pressed else 'released'}, dead-man switch {'held' if self.held else 'not held'}")
         else:
-            self._say(HELP)
+            self._say(self._keys)
         return True
 
     def _call(self, name: str) -> None:
@@ -95,15 +107,29 @@ class Console:
 
 @contextmanager
 def keys() -> Iterator[Callable[[float], str]]:
-    """Single keys of this terminal: call with a time to wait [s]; empty if none came."""
+    """Single keys of this terminal: call with a time to wait [s]; empty if none came. A terminal that is closed is as Ctrl-C."""
     if not sys.stdin.isatty():
         raise UserError("the console reads single keys and needs a terminal; scripts call the services of /<robot>/bridge")
-    before = termios.tcgetattr(sys.stdin)
-    tty.setcbreak(sys.stdin)
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    tty.setcbreak(terminal)
+
+    def next_key(wait_s: float) -> str:
+        if not select.select([terminal], [], [], wait_s)[0]:
+            return ""
+        try:
+            found = os.read(terminal, 1)  # not of sys.stdin, whose buffer would keep keys that came together
+        except OSError:  # the other end was closed
+            found = b""
+        if not found:
+            raise KeyboardInterrupt
+        return found.decode(errors="ignore")
+
     try:
-        yield lambda wait_s: sys.stdin.read(1) if select.select([sys.stdin], [], [], wait_s)[0] else ""
+        yield next_key
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        with suppress(termios.error):
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
 def console(profile: Annotated[Path, tyro.conf.Positional]) -> int:

@@ -254,8 +254,8 @@ class Deployment:
         self._observed[self._chunks] = chunk.t0_ns
         self._policy.offer(Chunk(self._chunks, chunk.start_ns / 1e9 + offset_s, chunk.dt_s, chunk.positions), now_s)
 
-    def _refused(self, reason: str) -> None:
-        self._reports.safety_event("chunk" if reason.startswith("chunk") else "jog", reason, {"code": "refused"})
+    def _refused(self, kind: str, reason: str) -> None:
+        self._reports.safety_event(kind, f"{kind} refused: {reason}", {"code": "refused"})
 
     def _arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request
@@ -290,8 +290,10 @@ class Deployment:
             if self._homing is not None:
                 response.success, response.message = False, "the robot goes home; ask again when it is there"
                 return response
-            self._commander = self._jog if request.data else self._policy
-            self._runtime.select(self._commander)
+            commander = self._jog if request.data else self._policy
+            if commander is not self._commander:
+                self._commander = commander
+                self._runtime.select(commander)
         response.success, response.message = True, f"{self._commander.name} commands"
         self._status()
         return response

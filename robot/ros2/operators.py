@@ -1,7 +1,8 @@
 """What people and commanders say to the bridge: e-stop, dead-man switch, heartbeats, chunks, jogging.
 
-    ~/estop         std_msgs/Bool             true stops; whoever sends it repeats it, as silence counts as lost
-    ~/deadman       sensor_msgs/Joy           the switch is held while any button is pressed
+    ~/estop         std_msgs/Bool             true stops; whoever sends it repeats it, as silence counts as lost. Of several senders one
+                                              that says true is enough
+    ~/deadman       sensor_msgs/Joy           the switch is held while any button is pressed; of several senders each can let go
     ~/heartbeat     std_msgs/Header           frame_id names the commander
     ~/action_chunk  trajectory_msgs/JointTrajectory, see `robot.ros2.chunks`
     ~/jog           sensor_msgs/JointState    velocities of named joints, the others' are 0; whoever teleoperates repeats it
@@ -41,7 +42,7 @@ class OperatorInputs:
         node: Node,
         profile: RobotProfile,
         on_chunk: Callable[[ChunkSample], None],
-        on_refusal: Callable[[str], None],
+        on_refusal: Callable[[str, str], None],
         on_heartbeat: Callable[[], None],
         on_jog: Callable[[np.ndarray], None],
     ) -> None:
@@ -51,7 +52,7 @@ class OperatorInputs:
             node: spun by the owner.
             profile: the robot's; its timeouts hold.
             on_chunk: called with every valid chunk, in the comms thread.
-            on_refusal: called with the reason for every chunk or jog that is none for this robot, in the comms thread.
+            on_refusal: called with `chunk` or `jog`, and why it is none for this robot, in the comms thread.
             on_heartbeat: called with every sign of life of a commander, in the comms thread.
             on_jog: called with velocities `(J,)` [unit/s] of whoever teleoperates, in the comms thread.
         """
@@ -60,7 +61,7 @@ class OperatorInputs:
         self._node, self._profile = node, profile
         self._on_chunk, self._on_refusal, self._on_heartbeat, self._on_jog = on_chunk, on_refusal, on_heartbeat, on_jog
         self._estop_pressed = False
-        self._estop_ns = self._held_ns = NEVER
+        self._estop_ns = self._pressed_ns = self._held_ns = NEVER
         node.create_subscription(Bool, "~/estop", self._estop, ESTOP_QOS)
         node.create_subscription(Joy, "~/deadman", self._deadman, BEAT_QOS)
         node.create_subscription(Header, "~/heartbeat", self._heartbeat, BEAT_QOS)
@@ -72,7 +73,7 @@ class OperatorInputs:
         now_ns, safety = time.monotonic_ns(), self._profile.safety
         live = _within(self._estop_ns, now_ns, safety.heartbeat_timeout_s)
         return Operators(
-            estop_pressed=self._estop_pressed,
+            estop_pressed=self._estop_pressed or _within(self._pressed_ns, now_ns, safety.heartbeat_timeout_s),
             estop_live=live,
             estop_lost=self._estop_ns != NEVER and not live,
             deadman_held=_within(self._held_ns, now_ns, safety.deadman_timeout_s),
@@ -80,6 +81,8 @@ class OperatorInputs:
 
     def _estop(self, message: Bool) -> None:
         self._estop_pressed, self._estop_ns = bool(message.data), time.monotonic_ns()
+        if message.data:
+            self._pressed_ns = self._estop_ns
 
     def _deadman(self, message: Joy) -> None:
         self._held_ns = time.monotonic_ns() if any(message.buttons) else NEVER
@@ -93,25 +96,25 @@ class OperatorInputs:
             chunk = to_chunk(message, self._profile.names)
         except ChunkError as error:
             self.refused_chunks, self.last_refusal = self.refused_chunks + 1, str(error)
-            self._refuse(f"chunk refused: {error}")
+            self._refuse("chunk", str(error))
             return
         self._on_chunk(chunk)
 
     def _jog(self, message: JointState) -> None:
         names, columns = list(message.name), self._profile.names
         if len(message.velocity) != len(names) or not set(names) <= set(columns) or len(set(names)) < len(names):
-            self._refuse(f"jog refused: {len(message.velocity)} velocities for joints {names}; the robot commands {list(columns)}")
+            self._refuse("jog", f"{len(message.velocity)} velocities for joints {names}; the robot commands {list(columns)}")
             return
         velocity = np.zeros(len(columns))
         velocity[[columns.index(name) for name in names]] = message.velocity
         if not np.isfinite(velocity).all():
-            self._refuse(f"jog refused: velocities are {velocity.tolist()}")
+            self._refuse("jog", f"velocities are {velocity.tolist()}")
             return
         self._on_jog(velocity)
 
-    def _refuse(self, reason: str) -> None:
-        self._node.get_logger().warning(reason, throttle_duration_sec=1.0)
-        self._on_refusal(reason)
+    def _refuse(self, kind: str, reason: str) -> None:
+        self._node.get_logger().warning(f"{kind} refused: {reason}", throttle_duration_sec=1.0)
+        self._on_refusal(kind, reason)
 
 
 def _within(last_ns: int, now_ns: int, timeout_s: float) -> bool:

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from policies.interface import UserError
 from robot.teleop.recording import Recorded
 
 SUFFIX = ".safetensors"
@@ -19,42 +23,62 @@ OBS, FACTS = "obs.", "recorded"
 """Prefix of observation entries, and the key of what is not an array."""
 
 
-class Spool:
-    """A folder of demonstrations."""
+class SpoolError(UserError):
+    """A folder holds demonstrations that do not belong together."""
 
-    def __init__(self, folder: Path) -> None:
-        """Made if it is not there; what it holds already stays, and is counted."""
+
+class Spool(Sequence[Recorded]):
+    """A folder of demonstrations with the features of one bundle, read one at a time."""
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        """Made if it is not there; what it holds already stays. Raises `SpoolError` if that was recorded for another bundle."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder, self._digest = folder, digest
+        for path in self._files:
+            if (found := _facts(path)["bundle"]) != digest:
+                raise SpoolError(
+                    f"{path} was recorded with the features of another bundle ({found[:12]}…); move {folder} away, or record like it"
+                )
+
+    @overload
+    def __getitem__(self, index: int) -> Recorded: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Recorded]: ...
+    def __getitem__(self, index: int | slice) -> Recorded | list[Recorded]:
+        files = self._files[index]
+        return _read(files) if isinstance(files, Path) else [_read(path) for path in files]
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self._files)
 
     @property
-    def files(self) -> list[Path]:
+    def _files(self) -> list[Path]:
         """In the order of recording."""
         return sorted(self.folder.glob(f"episode-*{SUFFIX}"))
 
-    def read(self) -> list[Recorded]:
-        """All of them."""
-        return [_read(path) for path in self.files]
-
     def add(self, episode: Recorded) -> Path:
-        """Write one; it appears when it is complete."""
-        number = 1 + max((int(path.stem.removeprefix("episode-")) for path in self.files), default=-1)
+        """Write one; it appears when it is complete and on disk."""
+        number = 1 + max((int(path.stem.removeprefix("episode-")) for path in self._files), default=-1)
         path = self.folder / f"episode-{number:06d}{SUFFIX}"
         arrays = {f"{OBS}{name}": np.ascontiguousarray(value) for name, value in episode.obs.items()} | {"action": episode.action}
-        facts = {"instruction": episode.instruction, "success": episode.success, "clipped": episode.clipped}
+        facts = {"instruction": episode.instruction, "clipped": episode.clipped, "bundle": self._digest}
         partial = path.with_suffix(".partial")
         save_file(arrays, partial, {FACTS: json.dumps(facts)})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.rename(path)
         return path
 
 
 def _read(path: Path) -> Recorded:
-    """One demonstration of a spool."""
     with safe_open(path, framework="numpy") as found:
-        facts = json.loads(found.metadata()[FACTS])
         arrays = {name: found.get_tensor(name) for name in found.keys()}  # noqa: SIM118 (it is no mapping)
     obs = {name.removeprefix(OBS): value for name, value in arrays.items() if name.startswith(OBS)}
-    return Recorded(obs=obs, action=arrays["action"], **facts)
+    facts = _facts(path)
+    return Recorded(facts["instruction"], obs, arrays["action"], facts["clipped"])
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What is not an array."""
+    with safe_open(path, framework="numpy") as found:
+        return json.loads(found.metadata()[FACTS])

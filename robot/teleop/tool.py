@@ -3,7 +3,7 @@
     q̇ = Jᵀ (J Jᵀ + λ² I)⁻¹ [v; ω + k·e]        e the rotation vector from the orientation to the one that is kept
 
 (damped least squares: Wampler 1986; Nakamura and Hanafusa 1986.) Where a joint would be too fast all are slowed alike, which keeps
-the direction.
+the direction; one at its end is left where it is.
 
 J joints, units of the profile · base frame, m and rad
 """
@@ -20,13 +20,15 @@ from robot.teleop.wish import Wish
 MOVE_M_S, TURN_RAD_S = 0.15, 0.6
 """Full speed of the tool."""
 JOINT_SHARE = 0.2
-"""Full speed of a single joint, as a share of its velocity limit."""
+"""Full speed of a single joint, as a share of the speed that the bridge allows."""
 GRIPPER_S = 0.5
 """From closed to open at full speed."""
 DAMPING = 0.05
 """λ."""
 KEEPING = 2.0
 """k [1/s]."""
+LEAD = 0.2
+"""How far the kept orientation may run ahead of a tool that cannot follow [rad]; also bounds k·e."""
 STEP = 1e-6
 """Of joints, for the Jacobian [rad or m]."""
 
@@ -40,23 +42,24 @@ class ToolMotion:
         Args:
             profile: the robot.
             tool: the link that is moved; the last one of the chain if `None`.
-            speed: share of full speed, above 0.
+            speed: share of full speed, above 0 and at most 1.
             rate_limit: `(J,)` largest joint speeds [unit/s] besides the profile's, such as those of a policy's actions.
 
         Raises:
-            UserError: the chain has no such link, or speed is not above 0.
+            UserError: the chain has no such link, or speed is no such share.
         """
-        if not speed > 0:
-            raise UserError(f"a speed is above 0, got {speed}")
+        if not 0 < speed <= 1:
+            raise UserError(f"a speed is a share of full speed, above 0 and at most 1, got {speed}")
         names = [link.name for link in profile.chain]
         if tool is not None and tool not in names:
             raise UserError(
                 f"{profile.name} has no link '{tool}'; its chain has {', '.join(names) or 'none, so only single joints can be moved'}"
             )
         self._profile, self._speed = profile, speed
-        limit = np.array([joint.velocity for joint in profile.joints])
+        limit = profile.safety.speed_cap * np.array([joint.velocity for joint in profile.joints])  # the bridge's, which would bend lines
         self._limit = limit if rate_limit is None else np.minimum(limit, rate_limit)
         self._joint = JOINT_SHARE * limit
+        self._soft = np.array([joint.soft for joint in profile.joints])
         self._chain = Chain(profile.chain, profile.names) if names else None
         self._link = self._chain.index(tool or names[-1]) if self._chain else 0
         self._grippers = {profile.names.index(gripper.joint): gripper for gripper in profile.grippers}
@@ -72,11 +75,14 @@ class ToolMotion:
         else:
             self._kept = None  # whatever moves it otherwise: it is kept as it is then
         found *= self._speed
+        found[(found > 0) & (position >= self._soft[:, 1]) | (found < 0) & (position <= self._soft[:, 0])] = 0.0
         found *= min(1.0, *(self._limit / np.maximum(np.abs(found), 1e-12)))
         for column, gripper in self._grippers.items():
             if wish.gripper:
                 left = (np.array(sorted((gripper.closed, gripper.open))) - position[column]) / dt_s  # not past its ends
-                speed = np.clip(wish.gripper * (gripper.open - gripper.closed) / GRIPPER_S, -self._limit[column], self._limit[column])
+                speed = self._speed * np.clip(
+                    wish.gripper * (gripper.open - gripper.closed) / GRIPPER_S, -self._limit[column], self._limit[column]
+                )
                 found[column] = np.clip(speed, *left)
         return found
 
@@ -89,12 +95,15 @@ class ToolMotion:
         kept = rotation if self._kept is None else self._kept
         linear = (poses[1:, :3, 3] - poses[0, :3, 3]).T / STEP
         angular = np.array([rotation_vector(moved @ rotation.T) for moved in poses[1:, :3, :3]]).T / STEP
-        angular_velocity = np.array([0.0, 0.0, TURN_RAD_S * wish.turn]) + KEEPING * rotation_vector(kept @ rotation.T)
-        turned = TURN_RAD_S * wish.turn * self._speed * dt_s
+        error = rotation_vector(kept @ rotation.T)
+        error *= min(1.0, LEAD / max(float(np.linalg.norm(error)), 1e-12))
+        ahead = float(error[2]) * np.sign(wish.turn) >= 0.9 * LEAD
+        turned = 0.0 if ahead else TURN_RAD_S * wish.turn * self._speed * dt_s
         c, s = np.cos(turned), np.sin(turned)
         self._kept = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]) @ kept
         jacobian = np.vstack([linear, angular])
-        wanted = np.concatenate([MOVE_M_S * np.array(wish.move), angular_velocity])
+        move = np.array(wish.move, float) / max(1.0, float(np.linalg.norm(wish.move)))
+        wanted = np.concatenate([MOVE_M_S * move, np.array([0.0, 0.0, TURN_RAD_S * wish.turn]) + KEEPING * error])
         return jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + DAMPING**2 * np.eye(6), wanted)
 
 

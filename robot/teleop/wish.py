@@ -53,12 +53,12 @@ class Keyboard:
 
     def press(self, key: str, now_s: float) -> bool:
         """Whether the key is one that moves, or chooses a joint to be moved."""
-        if key.isdigit() and key != "0":
+        if key and key in "123456789":
             self._joint = int(key) - 1
             return True
         if key in KEYS:
             self._wish = KEYS[key]
-        elif key in "+=-" and self._joint is not None:
+        elif key and key in "+=-" and self._joint is not None:
             self._wish = Wish(joint=self._joint, joint_share=-1.0 if key == "-" else 1.0)
         else:
             return False

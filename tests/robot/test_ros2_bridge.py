@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ros]'")
 
+import rclpy
 from builtin_interfaces.msg import Duration
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -22,6 +23,9 @@ from std_msgs.msg import Bool, Float64MultiArray, Header, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from robot.profile import load_profile
+from robot.ros2.teleop import Teleop
+from robot.teleop.tool import ToolMotion
 from tests.robot.relaxed import AGES, RATES, SAFETY
 from tests.ros import LATCHED, Graph, Process, unique_domain, write_profile
 
@@ -34,7 +38,8 @@ class Cell:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.domain = unique_domain()
-        profile = str(write_profile(folder, rates=RATES, ages=AGES, safety=SAFETY))
+        self.profile = write_profile(folder, rates=RATES, ages=AGES, safety=SAFETY)
+        profile = str(self.profile)
         self.robot = Process(self.domain, ["-m", "sim.ros2", profile, *options], folder / "robot.log")
         self.graph = Graph(self.domain)
         self.states = self.graph.record(JointState, "/arm7/joint_states", qos_profile_sensor_data)
@@ -200,6 +205,50 @@ def test_estop_latches_and_freezes(cell: Cell) -> None:
     assert len(cell.sent) == count, "nothing is sent in e-stop"
     cell.reset_fault()
     cell.until_state("inactive")
+
+
+def test_of_several_estop_sources_one_that_is_pressed_is_enough(cell: Cell) -> None:
+    cell.arm()
+    other = cell.graph.node.create_publisher(Bool, "/arm7/bridge/estop", 1)
+    try:
+        cell.graph.until(lambda: other.get_subscription_count() == 1, "the bridge listens")
+        other.publish(Bool(data=True))  # once, and the other source goes on saying that it is not pressed
+        cell.until_state("estop")
+        assert "pressed" in cell.call("reset_fault").message
+        cell.reset_fault()  # granted once nobody has said so for a while
+    finally:
+        cell.graph.node.destroy_publisher(other)
+
+
+def test_another_operator_joins_takes_over_and_hands_back(cell: Cell) -> None:
+    said: list[str] = []
+    node = rclpy.create_node("second", context=cell.graph.context)
+    cell.graph.executor.add_node(node)
+    try:
+        home = cell.position
+        cell.arm()
+        cell.send(home, moved(home, 0, 0.6), duration_s=3.0)
+        cell.graph.until(lambda: cell.position[0] - home[0] > 0.05, "the policy moves joint 1")
+        operator = Teleop(node, load_profile(cell.profile), ToolMotion(load_profile(cell.profile)), None, said.append, beside=True)
+        cell.graph.until(lambda: cell.status["commander"] == "teleop", "he takes over by himself")
+        assert cell.status["state"] == "active", "without a stop"
+        cell.graph.spin(0.5)
+        before = cell.position
+
+        def up() -> bool:
+            operator.key("u")
+            return np.abs(cell.position - before).max() > 0.1
+
+        cell.graph.until(up, "his keys move the arm")
+        operator.hand_back()
+        cell.graph.until(lambda: cell.status["commander"] == "policy", "the policy commands again")
+        operator.key(" ")
+        cell.until_state("estop")
+        operator.key("e")
+        cell.reset_fault()
+    finally:
+        cell.graph.executor.remove_node(node)
+        node.destroy_node()
 
 
 def test_a_second_commander_faults(cell: Cell) -> None:

@@ -76,13 +76,13 @@ class Rig:
     def arm(self) -> None:
         self.until("standby")
         self.operator.key("g")
+        self.graph.until(self.armed, f"the bridge arms; {self.said}")
+        self.graph.spin(0.2)  # hands off, before anything moves
 
-        def armed() -> bool:
-            self.operator.key("a")
-            self.graph.spin(0.3)
-            return self.operator.state == "active"
-
-        self.graph.until(armed, f"the bridge arms; {self.said}")
+    def armed(self) -> bool:
+        self.operator.key("a")
+        self.graph.spin(0.3)
+        return self.operator.state == "active"
 
     def hold(self, key: str, seconds: float) -> None:
         """A key that the terminal repeats."""
@@ -119,10 +119,13 @@ def test_a_demonstration_is_recorded_trains_and_replays(rig: Rig, bundle: Path, 
     rig.graph.spin(0.5)
     there = rig.position
     assert np.abs(there - home)[:7].max() > 0.1 and there[7] < 0.5, f"arm and gripper moved; {rig.said}"
+    rig.operator.key("n")
+    assert "an episode is being recorded" in rig.said[-1]
     rig.operator.key("y")
+    rig.operator.finish()
     assert len(rig.spool) == 1 and "kept" in rig.said[-1], rig.said
 
-    [episode] = rig.spool.read()
+    [episode] = rig.spool
     assert episode.clipped == 0 and len(episode.action) > 30
     assert len(np.unique(episode.obs["observation.images.front"].reshape(len(episode.action), -1), axis=0)) > 20, "the images move"
     described = read_bundle(bundle)
@@ -145,15 +148,13 @@ def test_a_stop_throws_the_recording_away_and_a_gamepad_is_a_dead_man_switch(rig
     rig.operator.key("n")
     assert "recording begins while the robot is active" in rig.said[-1]
     rig.until("standby")
-    buttons[4] = 1
-
-    def armed() -> bool:
-        rig.operator.key("a")
-        rig.graph.spin(0.3)
-        return rig.operator.state == "active"
-
-    rig.graph.until(armed, f"the bridge arms; {rig.said}")
+    buttons[4], axes[0] = 1, 1.0
+    rig.graph.until(rig.armed, f"the bridge arms; {rig.said}")
     before = rig.position
+    rig.graph.spin(1.0)
+    assert np.abs(rig.position - before).max() < 0.01, "a stick that is held while arming moves nothing"
+    axes[0] = 0.0
+    rig.graph.spin(0.3)
     rig.operator.key("n")
     axes[0] = 1.0
     rig.graph.until(lambda: abs(rig.position[0] - before[0]) > 0.05, "the stick moves the arm to the left")
@@ -161,7 +162,7 @@ def test_a_stop_throws_the_recording_away_and_a_gamepad_is_a_dead_man_switch(rig
     rig.until("standby")
     assert any("thrown away: the robot is in" in text for text in rig.said)
     rig.operator.key("y")
-    assert "not kept: nothing is being recorded" in rig.said[-1] and not len(rig.spool)
+    assert "nothing is being recorded" in rig.said[-1] and not len(rig.spool)
 
 
 def test_the_program_moves_a_robot_in_a_terminal(tmp_path: Path) -> None:
@@ -180,10 +181,10 @@ def test_the_program_moves_a_robot_in_a_terminal(tmp_path: Path) -> None:
 
         def moves() -> bool:
             assert process.poll() is None, process.communicate()[0]
-            for key in b"gaj":  # until the bridge is there and armed
+            for key in b"ga":  # until the bridge is there and armed
                 os.write(keyboard, bytes([key]))
-                graph.spin(0.05)
-            for _ in range(5):
+                graph.spin(0.3)
+            for _ in range(8):
                 os.write(keyboard, b"j")
                 graph.spin(0.05)
             return states[-1].position[0] - before > 0.05

@@ -10,8 +10,8 @@ import pytest
 from policies.interface import UserError
 from robot.kinematics import Chain
 from robot.observation import CommanderError
-from robot.teleop.recording import Recording, RecordingError
-from robot.teleop.spool import Spool
+from robot.teleop.recording import LONGEST_S, Recorded, Recording, RecordingError
+from robot.teleop.spool import Spool, SpoolError
 from robot.teleop.tool import GRIPPER_S, MOVE_M_S, TURN_RAD_S, ToolMotion, rotation_vector
 from robot.teleop.wish import KEY_S, STILL, Keyboard, Pad, Wish
 from tests.robot.session import ARM7, FREE
@@ -52,6 +52,31 @@ def test_the_tool_turns_in_place():
     assert np.abs(after[:3, 3] - before[:3, 3]).max() < 5e-3
 
 
+def test_diagonals_are_no_faster():
+    straight, slanted = (ToolMotion(ARM7).velocity(Wish(move=move), ARM7.home, DT_S) for move in ((0, 0.6, 0.8), (0, 3.0, 4.0)))
+    assert slanted == pytest.approx(straight)
+
+
+def test_a_tool_that_cannot_follow_is_not_wound_up():
+    """A joint that hardly may turn: what is asked for stays the same, and nothing moves when the operator lets go."""
+    limit = np.full(8, np.inf)
+    limit[6] = 0.02
+    motion, position, speeds = ToolMotion(ARM7, rate_limit=limit), ARM7.home.copy(), []
+    for _ in range(1000):
+        speeds.append(motion.velocity(Wish(turn=1.0), position, DT_S))
+        position = position + DT_S * speeds[-1]
+    turns = np.array(speeds)[:, 6]
+    assert (np.sign(turns) == np.sign(turns[0])).all(), "it never turns back"
+    assert not motion.velocity(STILL, position, DT_S).any()
+
+
+def test_a_joint_at_its_end_is_left_there():
+    position = ARM7.home.copy()
+    position[2] = ARM7.joints[2].soft[1]
+    assert ToolMotion(ARM7).velocity(Wish(joint=2, joint_share=1.0), position, DT_S)[2] == 0
+    assert ToolMotion(ARM7).velocity(Wish(joint=2, joint_share=-1.0), position, DT_S)[2] < 0
+
+
 def test_speed_scales_and_limits_keep_the_direction():
     wish, home = Wish(move=(1.0, 0.0, 0.0)), ARM7.home
     full, half = ToolMotion(ARM7).velocity(wish, home, DT_S), ToolMotion(ARM7, speed=0.5).velocity(wish, home, DT_S)
@@ -64,7 +89,7 @@ def test_speed_scales_and_limits_keep_the_direction():
 
 def test_single_joints_and_the_gripper():
     assert ToolMotion(ARM7).velocity(Wish(joint=2, joint_share=-1.0), ARM7.home, DT_S) == pytest.approx(
-        np.array([0, 0, -0.2 * 2.175, 0, 0, 0, 0, 0])
+        np.array([0, 0, -0.2 * 0.5 * 2.175, 0, 0, 0, 0, 0])
     )
     assert not ToolMotion(ARM7).velocity(Wish(joint=8, joint_share=1.0), ARM7.home, DT_S).any(), "there is no ninth joint"
     assert ToolMotion(ARM7).velocity(Wish(gripper=-1.0), ARM7.home, DT_S)[7] == -1 / GRIPPER_S
@@ -77,8 +102,9 @@ def test_a_robot_without_kinematics_moves_single_joints_alone():
     assert motion.velocity(Wish(joint=0, joint_share=1.0), ARM7.home, DT_S)[0] > 0
     with pytest.raises(UserError, match="no link 'tcp'; its chain has none, so only single joints can be moved"):
         ToolMotion(FREE, "tcp")
-    with pytest.raises(UserError, match="a speed is above 0, got 0"):
-        ToolMotion(ARM7, speed=0.0)
+    for speed in (0.0, 10.0):
+        with pytest.raises(UserError, match="a speed is a share of full speed, above 0 and at most 1"):
+            ToolMotion(ARM7, speed=speed)
 
 
 def test_a_key_counts_for_a_moment():
@@ -89,7 +115,7 @@ def test_a_key_counts_for_a_moment():
     assert not keyboard.press("+", 2.0), "no joint was chosen"
     assert keyboard.press("3", 2.0) and keyboard.wish(2.0) is STILL
     assert keyboard.press("-", 2.0) and keyboard.wish(2.0) == Wish(joint=2, joint_share=-1.0)
-    assert not any(keyboard.press(key, 3.0) for key in " aderghqnyx0"), "these mean something else"
+    assert not any(keyboard.press(key, 3.0) for key in " aderghqnyx0²é"), "these mean something else"
 
 
 def test_a_gamepad():
@@ -116,68 +142,113 @@ def turning(recording: Recording, speed: float = 0.1, frames: int = 6, image_ns:
         recording.saw("front", at_ns, np.full((4, 4, 3), k, np.uint8))
 
 
+def demonstration(recording: Recording, instruction: str = "") -> Recorded:
+    take = recording.end()
+    assert take is not None
+    return recording.demonstration(take, instruction)
+
+
 def test_a_demonstration_is_what_the_policy_would_have_seen_and_done():
     recording = Recording(bundle(IMAGE, STATE), ARM7)
     turning(recording, speed=0.04)
-    found = recording.end("turn", success=True)
+    found = demonstration(recording, "turn")
     assert found.action == pytest.approx(np.tile([0.4, -0.5], (6, 1)), abs=1e-5)
     assert found.obs["observation.images.front"][:, 0, 0, 0].tolist() == list(range(6))
     assert found.obs["observation.state"] == pytest.approx(np.tile([ARM7.home[1], 0.25], (6, 1)))
-    assert (found.instruction, found.success, found.clipped) == ("turn", True, 0)
+    assert (found.instruction, found.clipped) == ("turn", 0)
 
 
 def test_frames_are_a_control_step_apart_where_images_come_more_often():
     recording = Recording(bundle(IMAGE), ARM7)
     turning(recording, speed=0.04, image_ns=STEP_NS // 3)
-    assert recording.end("", True).obs["observation.images.front"][:, 0, 0, 0].tolist() == [0, 3, 6, 9, 12, 15]
+    assert demonstration(recording).obs["observation.images.front"][:, 0, 0, 0].tolist() == [0, 3, 6, 9, 12, 15]
 
 
 def test_commands_faster_than_actions_are_counted():
     recording = Recording(bundle(STATE), ARM7)
-    assert recording.speed_limit == pytest.approx(np.array([0.1 / 0.05, *[np.inf] * 7]))
-    turning_recording = Recording(bundle(IMAGE, STATE), ARM7)
-    turning(turning_recording, speed=0.15)
-    found = turning_recording.end("", True)
+    assert recording.speed_limit == pytest.approx(np.array([0.1 / 0.05, *[0.0] * 6, np.inf])), "joints that no action moves stand"
+    recording = Recording(bundle(IMAGE, STATE), ARM7)
+    turning(recording, speed=0.15)
+    found = demonstration(recording)
     assert found.clipped == 6 and found.action[:, 0] == pytest.approx(1.0)
 
 
 def test_what_is_missing_is_said():
     recording = Recording(bundle(IMAGE, STATE), ARM7)
-    with pytest.raises(RecordingError, match="nothing is being recorded"):
-        recording.end("", True)
+    assert recording.end() is None
     recording.begin()
     recording.commanded(0, ARM7.home)
     with pytest.raises(RecordingError, match=r"nothing was heard of joint states, commands, images of front"):
-        recording.end("", True)
-    turning(recording, image_ns=2 * STEP_NS)
-    with pytest.raises(RecordingError, match=r"images of front did not come for 0.10 s; a control step is 0.05 s"):
-        recording.end("", True)
+        demonstration(recording)
+    turning(recording, frames=40, image_ns=4 * STEP_NS // 3)
+    with pytest.raises(RecordingError, match=r"30 frames were seen in 40 control steps: the camera is slower than the policy"):
+        demonstration(recording)
+    turning(recording, frames=40)
+    take = recording.end()
+    assert take is not None
+    del take.seen["front"][20:22]
+    with pytest.raises(RecordingError, match=r"images of front did not come for 0.15 s; a control step is 0.05 s"):
+        recording.demonstration(take, "")
+    take.felt[:] = [(stamp_ns + 10**12, position) for stamp_ns, position in take.felt]
+    with pytest.raises(RecordingError, match="do the stamps come from one clock"):
+        recording.demonstration(take, "")
     with pytest.raises(RecordingError, match=r"camera 'front' shows \(5, 4\) pixels \(height, width\), the bundle has \(4, 4\)"):
         recording.saw("front", 0, np.zeros((5, 4, 3), np.uint8))
     with pytest.raises(CommanderError, match="the policy sees camera 'top'"):
         Recording(bundle(IMAGE.model_copy(update={"frame": "top"})), ARM7)
 
 
+def test_a_second_camera_that_dies_is_noticed():
+    recording = Recording(bundle(IMAGE, IMAGE.model_copy(update={"name": "observation.images.side", "frame": "side"})), ARM7)
+    turning(recording, frames=20)
+    for k in range(5):
+        recording.saw("side", (k + 1) * STEP_NS, np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(RecordingError, match=r"images of side did not come for 0\.76 s"):
+        demonstration(recording)
+
+
 def test_nothing_is_kept_of_before_and_after():
     recording = Recording(bundle(IMAGE, STATE), ARM7)
     turning(recording)
-    recording.discard()
-    assert not recording.running and recording.seconds == 0
+    recording.end()
+    assert not recording.running and not recording.too_long
     turning(recording, frames=3)
-    assert len(recording.end("", True).action) == 3
+    assert len(demonstration(recording).action) == 3
+
+
+def test_an_episode_that_is_too_long_is_known():
+    recording = Recording(bundle(STATE), ARM7)
+    recording.begin()
+    for seconds in (0, LONGEST_S):
+        recording.felt(round(seconds * 1e9), ARM7.home)
+    assert not recording.too_long
+    recording.felt(round((LONGEST_S + 0.1) * 1e9), ARM7.home)
+    assert recording.too_long
+
+
+def test_what_comes_again_with_a_stamp_replaces_what_came_before():
+    recording = Recording(bundle(STATE), ARM7)
+    recording.begin()
+    for value in (1.0, 2.0):
+        recording.felt(5, np.full(8, value))
+    recording.felt(4, np.zeros(8))
+    take = recording.end()
+    assert take is not None and [(stamp_ns, position[0]) for stamp_ns, position in take.felt] == [(5, 2.0)]
 
 
 def test_a_spool_gives_back_what_it_was_given(tmp_path: Path):
-    recording, spool = Recording(bundle(IMAGE, STATE), ARM7), Spool(tmp_path / "data.spool")
+    recording, spool = Recording(bundle(IMAGE, STATE), ARM7), Spool(tmp_path / "data.spool", "abc")
     episodes = []
     for frames in (6, 4):
         turning(recording, frames=frames)
-        episodes.append(recording.end("open the drawer", True))
+        episodes.append(demonstration(recording, "open the drawer"))
         spool.add(episodes[-1])
-    again = Spool(tmp_path / "data.spool")
-    assert len(again) == 2
-    for found, episode in zip(again.read(), episodes, strict=True):
-        assert (found.instruction, found.success, found.clipped) == ("open the drawer", True, episode.clipped)
+    again = Spool(tmp_path / "data.spool", "abc")
+    assert len(again) == 2 and len(again[:1]) == 1
+    with pytest.raises(SpoolError, match="was recorded with the features of another bundle"):
+        Spool(tmp_path / "data.spool", "def")
+    for found, episode in zip(again, episodes, strict=True):
+        assert (found.instruction, found.clipped) == ("open the drawer", episode.clipped)
         np.testing.assert_array_equal(found.action, episode.action)
         assert found.obs.keys() == episode.obs.keys()
         for name, value in episode.obs.items():

@@ -32,18 +32,13 @@ class Recorded(Protocol):
         ...
 
     @property
-    def success(self) -> bool:
-        """Whether the operator called it one."""
-        ...
-
-    @property
     def clipped(self) -> int:
         """Frames whose commands were faster than actions can say."""
         ...
 
 
 def write_recorded(out: Path, bundle: Bundle, task: str, episodes: Sequence[Recorded], about: Mapping[str, object]) -> Path:
-    """Write a data set that any run with the bundle's features can be trained on; `out` appears when it is complete.
+    """Write a data set of successes that any run with the bundle's features can be trained on; `out` appears when it is complete.
 
     Args:
         out: folder to create.
@@ -58,12 +53,11 @@ def write_recorded(out: Path, bundle: Bundle, task: str, episodes: Sequence[Reco
     """
     spec = bundle.spec
     env = EnvSpec(embodiment=spec.embodiment, entries=spec.entries, action=spec.action, control_hz=spec.control_hz)
-    facts = {**about, "success": sum(e.success for e in episodes), "clipped_frames": sum(e.clipped for e in episodes)}
-    frames = sum(len(episode.action) for episode in episodes)
-    return write_episodes(out, env, (_demonstration(task, i, episode) for i, episode in enumerate(episodes)), facts, frames)
+    lengths, clipped = zip(*((len(episode.action), episode.clipped) for episode in episodes), strict=True) if len(episodes) else ((), ())
+    facts = {**about, "clipped_frames": sum(clipped)}
+    return write_episodes(out, env, (_demonstration(task, i, episode) for i, episode in enumerate(episodes)), facts, sum(lengths))
 
 
 def _demonstration(task: str, number: int, episode: Recorded) -> Demonstration:
-    success = np.zeros(len(episode.action), bool)
-    success[-1] = episode.success
+    success = np.arange(len(episode.action)) == len(episode.action) - 1
     return Demonstration(task, number, episode.instruction, dict(episode.obs), episode.action, episode.action, success)
