@@ -16,7 +16,7 @@ from tests.vla_rl.pointmass import ENV_SPEC, PointMassEnv
 from vla_rl.algorithms.sft import Sft
 from vla_rl.batch import Episode
 from vla_rl.capabilities import ALGORITHMS, HEADS, missing, table
-from vla_rl.config import AlgorithmConfig, Config, GrpoConfig, OnPolicyConfig, OpdConfig, SftConfig, SimConfig
+from vla_rl.config import AlgorithmConfig, Config, DaggerConfig, GrpoConfig, OnPolicyConfig, OpdConfig, SftConfig, SimConfig
 from vla_rl.loops import on_policy
 from vla_rl.rollout import run_episodes
 from vla_rl.run import Run
@@ -81,8 +81,11 @@ def success(policy: Policy, count: int = 100) -> float:
 def settings(algorithm: AlgorithmConfig) -> AlgorithmConfig:
     """The table's algorithm, small."""
     assert isinstance(algorithm, OnPolicyConfig)
-    gradient_of_samples = algorithm.estimator == "sampled" if isinstance(algorithm, OpdConfig) else algorithm.needs >= {"log_prob"}
-    size = {"updates": 16, "episodes": 96, "group": 8, "lr": 2e-4} if gradient_of_samples else {"updates": 6, "episodes": 32, "lr": 1e-3}
+    size: dict[str, float] = {"updates": 6, "episodes": 32, "lr": 1e-3}
+    if isinstance(algorithm, OpdConfig) and algorithm.estimator == "sampled":
+        size = {"updates": 24, "episodes": 96, "lr": 5e-5}
+    elif not isinstance(algorithm, OpdConfig) and algorithm.needs >= {"log_prob"}:
+        size = {"updates": 16, "episodes": 96, "group": 8, "lr": 2e-4}
     return algorithm.model_copy(update=size | {"validate_episodes": 20, "expert_std": 0.2})
 
 
@@ -94,11 +97,16 @@ def improves(head: HeadConfig, algorithm: AlgorithmConfig, folder: Path) -> tupl
     before = success(policy)
     save_policy(policy, folder / "student")
     taught = not algorithm.needs.isdisjoint({"kl", "sft", "distance"}) or isinstance(algorithm, OpdConfig)
+    teacher = "expert" if taught or (isinstance(algorithm, GrpoConfig) and algorithm.distill) else None
+    sampled = isinstance(algorithm, OpdConfig) and algorithm.estimator == "sampled"
+    if teacher and not isinstance(algorithm, DaggerConfig) and ("expert" not in head.supplies or sampled):
+        teacher = str(folder / "teacher")  # of a kind with the student
+        save_policy(student(head, 300, episodes=64), folder / "teacher")
     config = Config(
         algorithm=settings(algorithm),
         sim=SimConfig(tasks=PointMassEnv.tasks),
         init=folder / "student",
-        teacher="expert" if taught or (isinstance(algorithm, GrpoConfig) and algorithm.distill) else None,
+        teacher=teacher,
     )
     run = Run(folder / "run", config, resume=False)
     on_policy(run, build(config, policy), PointMassEnv(32))  # type: ignore[arg-type]
