@@ -18,7 +18,6 @@ class BareSettings:
     camera: str
     chunk: int
     """Control steps from one image to the next."""
-    device: str = "cpu"
 
 
 def steps_per_second(decide: Callable[[bool], None], steps: int, draw: bool, seconds: float) -> float:

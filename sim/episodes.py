@@ -191,7 +191,7 @@ class Episodes:
             executed = np.clip(noisy, -1.0, 1.0).astype(np.float32)
             success = self._advance(acting, torch.as_tensor(executed))[1]
             for i, row in enumerate(rows):
-                view = {key: views[key][i] for key in ("image", "state") if key in views}
+                view = {key: views[key][i] for key in ("image", "state")}
                 steps[row].append(view | {"action": labels[i], "executed": executed[i], "success": success[i]})
         out = np.empty(len(ids), object)
         out[:] = [self._demonstration(env, taken, render) for env, taken in zip(ids, steps, strict=True)]
@@ -329,10 +329,9 @@ class Episodes:
         return self._settings.horizon or task.horizon
 
     def _views(self, ids: list[int], image: bool) -> Arrays:
-        """What environments show; without `image` no pixels, which would travel in vain."""
+        """What environments show."""
         px = self._settings.image_px
-        pixels = np.zeros((len(ids), px, px, 3) if image else 0, np.uint8)
-        state = np.zeros((len(ids), 2 * len(self._robot.joints) + 1), np.float32)
+        pixels, state = np.zeros((len(ids), px, px, 3), np.uint8), np.zeros((len(ids), 2 * len(self._robot.joints) + 1), np.float32)
         for _, rows in self._by_task(ids):
             envs = [ids[row] for row in rows]
             if not self._varies.anything:
@@ -344,8 +343,7 @@ class Episodes:
             state[rows] = [shown(self._slots[env], self._slots[env].shown.state, seen).state for env, seen in zip(envs, now, strict=True)]
             if image:
                 pixels[rows] = self._photographs(envs, now)
-        view = {"state": state, "task": np.array([self._slots[env].instruction for env in ids])}
-        return {"image": pixels} | view if image else view
+        return {"image": pixels, "state": state, "task": np.array([self._slots[env].instruction for env in ids])}
 
     def _photographs(self, envs: list[int], now: list[Seen]) -> np.ndarray:
         """Images `(n, H, W, 3)` of environments of one scene, as their episodes vary them."""

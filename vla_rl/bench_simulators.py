@@ -31,7 +31,9 @@ from sim.vec_env import SEED_RANGES
 from sim.workers.process import WorkerProcess
 from sim.workers.vec_env import WorkerVecEnv
 
-CHUNK = 8
+CHUNK, IMAGE_PX = 8, 64
+WORKERS = 2
+"""Processes of MuJoCo."""
 NEVER = 1_000_000_000
 """A horizon that no benchmark reaches."""
 PARTS = {"mujoco": ("plain MuJoCo", "our MuJoCo"), "isaaclab": ("bare Isaac Lab", "our Isaac Lab, eager", "our Isaac Lab, recorded")}
@@ -48,9 +50,6 @@ class BenchSettings:
     task: str = "reach"
     backends: tuple[str, ...] = ("mujoco", "isaaclab")
     envs: tuple[int, ...] = (1, 16, 64, 256)
-    image_px: int = 64
-    workers: int = 2
-    """Processes of MuJoCo."""
     repeats: int = 5
     seconds: float = 2.0
     """At least, of each repeat."""
@@ -88,7 +87,14 @@ def bench_simulators(settings: BenchSettings, out: Path | None, about: Mapping[s
     print_table(found)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        content = {**about, "settings": asdict(settings), "chunk": CHUNK, "throughput": [asdict(row) for row in found]}
+        content = {
+            **about,
+            "settings": asdict(settings),
+            "chunk": CHUNK,
+            "image_px": IMAGE_PX,
+            "workers": WORKERS,
+            "throughput": [asdict(row) for row in found],
+        }
         out.write_text(json.dumps(content, indent=1) + "\n")
     return found
 
@@ -128,20 +134,18 @@ def _parts(settings: BenchSettings, backend: str, num_envs: int) -> Iterator[lis
 
         def bare(module: str, workers: int) -> Measure:
             sizes = [num_envs // workers + (i < num_envs % workers) for i in range(workers)]
-            processes = [
-                WorkerProcess(module, BareSettings(settings.task, "arm7", size, settings.image_px, "front", CHUNK)) for size in sizes
-            ]
+            processes = [WorkerProcess(module, BareSettings(settings.task, "arm7", size, IMAGE_PX, "front", CHUNK)) for size in sizes]
             for process in processes:
                 stack.callback(process.close)
             return _together(processes)
 
         if backend == "mujoco":
-            workers = min(settings.workers, num_envs)
-            ours = MujocoVecEnv([settings.task], num_envs, workers, settings.image_px, horizon=NEVER, control="joint_delta")
+            workers = min(WORKERS, num_envs)
+            ours = MujocoVecEnv([settings.task], num_envs, workers, IMAGE_PX, horizon=NEVER, control="joint_delta")
             yield [bare("sim.mujoco.bare", workers), environment(ours)]
         else:
             envs = [
-                IsaacVecEnv([settings.task], num_envs, settings.image_px, horizon=NEVER, control="joint_delta", graph=graph)
+                IsaacVecEnv([settings.task], num_envs, IMAGE_PX, horizon=NEVER, control="joint_delta", graph=graph)
                 for graph in (False, True)
             ]
             yield [bare("sim.isaaclab.bare", 1), *map(environment, envs)]

@@ -40,7 +40,7 @@ from robot.ros2.reports import STATUS_QOS
 from robot.teleop.recording import LONGEST_S, Recording, RecordingError, Take
 from robot.teleop.spool import Spool
 from robot.teleop.tool import ToolMotion
-from robot.teleop.wish import HELP, STILL, Keyboard, Pad, Wish
+from robot.teleop.wish import HELP, STILL, Keyboard, Wish, pad_wish
 
 JOG_HZ = 50.0
 PAD_QUIET_S = 0.25
@@ -105,7 +105,7 @@ class Teleop:
             beside: another operator armed the robot, and is its e-stop source.
         """
         self._node, self._motion, self._session, self._say = node, motion, session, say
-        self._keyboard, self._pad, self._pad_wish, self._pad_s = Keyboard(), Pad(), STILL, -np.inf
+        self._keyboard, self._pad_wish, self._pad_s = Keyboard(), STILL, -np.inf
         self._neutral = False
         """Whether the operator has asked for nothing since he commands: what is held down before does not count."""
         self._joints, self._namespace = list(profile.names), f"/{profile.name}"
@@ -238,11 +238,11 @@ class Teleop:
 
     def _joy(self, message: Joy) -> None:
         try:
-            self._pad_wish = self._pad.wish(message.axes, message.buttons)
+            self._pad_wish, self._console.held = pad_wish(message.axes, message.buttons)
         except ValueError as error:
             self._node.get_logger().error(str(error), throttle_duration_sec=1.0)
             return
-        self._pad_s, self._console.held = time.monotonic(), bool(message.buttons[self._pad.held])
+        self._pad_s = time.monotonic()
 
     def _status(self, message: String) -> None:
         values = json.loads(message.data)

@@ -16,6 +16,10 @@ import numpy as np
 
 KEY_S = 0.15
 """How long a key moves the robot."""
+PAD_AXES = (1, 0, 4, 3)
+"""Of a gamepad: forward, left, up, turn."""
+CLOSE, OPEN, HELD = 0, 1, 4
+"""Buttons of a gamepad: A and B for the gripper, the left shoulder button as dead-man switch."""
 DEAD = 0.08
 """Share of a stick's way that means nothing."""
 
@@ -70,26 +74,14 @@ class Keyboard:
         return self._wish if now_s <= self._until_s else STILL
 
 
-@dataclass(frozen=True)
-class Pad:
-    """Which axes and buttons of a gamepad mean what."""
-
-    forward: int = 1
-    left: int = 0
-    up: int = 4
-    turn: int = 3
-    held: int = 4
-    """Dead-man switch: the left shoulder button."""
-    close: int = 0
-    open: int = 1
-
-    def wish(self, axes: Sequence[float], buttons: Sequence[int]) -> Wish:
-        """What is asked for. Raises `ValueError` for a pad with fewer axes or buttons."""
-        needed = 1 + max(self.forward, self.left, self.up, self.turn), 1 + max(self.held, self.close, self.open)
-        if len(axes) < needed[0] or len(buttons) < needed[1]:
-            raise ValueError(f"a gamepad needs {needed[0]} axes and {needed[1]} buttons, this one has {len(axes)} and {len(buttons)}")
-        forward, left, up, turn = (_beyond_dead(axes[i]) for i in (self.forward, self.left, self.up, self.turn))
-        return Wish((forward, left, up), turn, gripper=float(buttons[self.open] > 0) - float(buttons[self.close] > 0))
+def pad_wish(axes: Sequence[float], buttons: Sequence[int]) -> tuple[Wish, bool]:
+    """What a gamepad asks for, and whether its dead-man switch is held. Raises `ValueError` for one with fewer axes or buttons."""
+    if len(axes) <= max(PAD_AXES) or len(buttons) <= max(CLOSE, OPEN, HELD):
+        needed = f"{max(PAD_AXES) + 1} axes and {max(CLOSE, OPEN, HELD) + 1} buttons"
+        raise ValueError(f"a gamepad needs {needed}, this one has {len(axes)} and {len(buttons)}")
+    forward, left, up, turn = (_beyond_dead(axes[i]) for i in PAD_AXES)
+    gripper = float(buttons[OPEN] > 0) - float(buttons[CLOSE] > 0)
+    return Wish((forward, left, up), turn, gripper), bool(buttons[HELD])
 
 
 def _beyond_dead(share: float) -> float:

@@ -52,7 +52,7 @@ def start(settings: BareSettings) -> BareIsaacLab:
 
         task, ids = TASKS[settings.task], tuple(range(settings.num_envs))
         episodes = Settings(settings.robot, "joint_delta", settings.image_px, settings.camera, None, "train")
-        sim, scene = clone(IsaacSettings(episodes, settings.task, ids, settings.device, graph=False))
+        sim, scene = clone(IsaacSettings(episodes, settings.task, ids, "cpu", graph=False))
         world = IsaacWorld(sim, scene, task.scene, ROBOTS[settings.robot])
         world.start(ids, task.scene, [task.draw(seed) for seed in SEED_RANGES["train"][: settings.num_envs]])
         return BareIsaacLab(settings, sim, scene)

@@ -77,7 +77,6 @@ class WorkerVecEnv:
             hosted: tasks that each worker can run, where its environments step together; by default each runs all, one by one.
         """
         self.spec, self.tasks, self.num_envs, self.horizon = spec, tuple(tasks), num_envs, horizon
-        self._shapes = {entry.name: entry.shape for entry in spec.entries}
         self._homes = [env % len(workers) for env in range(num_envs)] if homes is None else list(homes)
         self._hosted = hosted
         self._workers, self._names, self._snapshot_type = list(workers), names, snapshot_type
@@ -238,10 +237,7 @@ class WorkerVecEnv:
             raise SimulationError(f"env_ids must be distinct and within 0..{self.num_envs - 1}, at least one, got {list(env_ids)}")
 
     def _observation(self, arrays: Arrays) -> Observation:
-        """Entries by their names; images that were not drawn are zeros."""
-        found = {name: arrays[key] for key, name in self._names.items() if key in arrays}
-        n = len(next(iter(found.values())))
-        return {name: found[name] if name in found else np.zeros((n, *self._shapes[name]), np.uint8) for name in self._names.values()}
+        return {name: arrays[key] for key, name in self._names.items()}
 
     def _chunk_step(self, arrays: Arrays) -> ChunkStep:
         every = {key: arrays[f"frames.{key}"] for key in self._names if f"frames.{key}" in arrays}

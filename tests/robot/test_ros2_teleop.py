@@ -65,6 +65,7 @@ class Rig:
         self.operator = Teleop(self.graph.node, loaded, motion, session, self.said.append, "/joy")
         self.episodes = Episodes(self.graph)
         self.states = self.graph.record(JointState, "/arm7/joint_states", BEAT_QOS)
+        self.graph.until(lambda: bool(self.episodes) and len(self.states) > 5, "the robot is there")
 
     def until(self, state: str) -> None:
         def there() -> bool:
@@ -108,7 +109,6 @@ def rig(tmp_path: Path, bundle: Path) -> Iterator[Rig]:
 
 
 def test_a_demonstration_is_recorded_trains_and_replays(rig: Rig, bundle: Path, tmp_path: Path) -> None:
-    rig.graph.until(lambda: bool(rig.episodes) and len(rig.states) > 5, "the robot is there")
     rig.arm()
     home = rig.position
     rig.operator.key("n")
@@ -133,6 +133,11 @@ def test_a_demonstration_is_recorded_trains_and_replays(rig: Rig, bundle: Path, 
     demos = load_demos(tmp_path / "data", described.spec, ("reach",))
     np.testing.assert_array_equal(demos.action, episode.action)
     assert demos.obs["task"].tolist() == ["move the tool"] * len(demos)
+
+    settings = {"data.path": tmp_path / "data", "sim.backend": "mujoco", "sim.tasks": "reach", "sim.image_px": 32, "sim.num_envs": 1}
+    settings |= {"sim.workers": 1, "algorithm.steps": 2, "algorithm.warmup": 1, "evaluate.episodes": 1, "evaluate.videos": 0}
+    flags = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
+    assert main(["train", str(ROOT / "configs" / "tabletop_sft.yaml"), "--run-dir", str(tmp_path / "trained"), *flags]) == 0
 
     with sim.make("mujoco", ["reach"], 1, 1, image_px=32, control="joint_delta", horizon=1000) as env:
         env.reset([0], [SEED], ["reach"])

@@ -45,6 +45,22 @@ def test_the_loop_brings_the_robot_to_rest_when_it_ends():
     session.assert_limits()
 
 
+def test_who_takes_over_a_moving_robot_brakes_it_and_does_not_drive_it_back():
+    slow = FREE.model_copy(update={"joints": tuple(j.model_copy(update={"acceleration": 2.0, "jerk": 40.0}) for j in FREE.joints)})
+    session, first, second = Session(profile=slow), JogSource(slow), JogSource(slow)
+    session.runtime.select(first)
+    session.arm()
+    session.run(1.5, lambda now_s: first.jog(jogging(0, 1.0), now_s))
+    session.runtime.select(second)
+    since = len(session.plant.sent)
+    session.run(1.5, lambda now_s: second.jog(jogging(0, 0.0), now_s))
+    sent = np.array([motion.position[0] for _, motion in session.plant.sent[since:]])
+    assert session.runtime.state is State.ACTIVE and sent[-1] - sent[0] > 0.1, "it came to rest further on"
+    assert np.diff(sent).min() > -1e-4
+    assert not session.plant.sent[-1][1].velocity.any()
+    session.assert_limits()
+
+
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
 def test_an_exception_stops_the_robot_first(error: BaseException):
     session, jog = Session(), JogSource(FREE)

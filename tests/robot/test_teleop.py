@@ -13,7 +13,7 @@ from robot.observation import CommanderError
 from robot.teleop.recording import LONGEST_S, Recorded, Recording, RecordingError
 from robot.teleop.spool import Spool, SpoolError
 from robot.teleop.tool import GRIPPER_S, MOVE_M_S, TURN_RAD_S, ToolMotion, rotation_vector
-from robot.teleop.wish import KEY_S, STILL, Keyboard, Pad, Wish
+from robot.teleop.wish import KEY_S, STILL, Keyboard, Wish, pad_wish
 from tests.robot.session import ARM7, FREE
 from tests.robot.test_commander import IMAGE, STATE, STEP_NS, bundle
 
@@ -120,12 +120,12 @@ def test_a_key_counts_for_a_moment():
 
 def test_a_gamepad():
     axes, buttons = [0.0] * 6, [0] * 8
-    assert Pad().wish(axes, buttons) == STILL
+    assert pad_wish(axes, buttons) == (STILL, False)
     axes[1], axes[0], axes[4], axes[3] = 1.0, -1.0, 0.54, 0.05
-    buttons[0] = 1
-    assert Pad().wish(axes, buttons) == Wish((1.0, -1.0, pytest.approx(0.5)), 0.0, gripper=-1.0)
+    buttons[0] = buttons[4] = 1
+    assert pad_wish(axes, buttons) == (Wish((1.0, -1.0, pytest.approx(0.5)), 0.0, gripper=-1.0), True)
     with pytest.raises(ValueError, match="a gamepad needs 5 axes and 5 buttons, this one has 2 and 8"):
-        Pad().wish([0.0, 0.0], buttons)
+        pad_wish([0.0, 0.0], buttons)
 
 
 def turning(recording: Recording, speed: float = 0.1, frames: int = 6, image_ns: int = STEP_NS) -> None:
