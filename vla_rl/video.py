@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import batched
 from pathlib import Path
 
 import av
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from policies.interface import ChunkPolicy
-from sim.vec_env import ChunkStep, Render, VecEnv
+from sim.vec_env import ChunkStep, Render, SimulationError, VecEnv, seat
 from vla_rl.batch import Episode
 
 Colour = tuple[int, int, int]
@@ -55,12 +54,22 @@ def record(policy: ChunkPolicy, env: VecEnv, episodes: Sequence[Episode], render
         episodes: in the order of the result; `instruction` overrides the scene's own.
         render: "all" keeps every control step, "last" one image per chunk (cheaper).
     """
-    return [recording for group in batched(episodes, env.num_envs) for recording in _record_group(policy, env, group, render)]
+    recordings: dict[int, Recording] = {}
+    left = list(range(len(episodes)))
+    while left:
+        seats = seat(env, [episodes[i].task for i in left])
+        seated = {i: env_id for i, env_id in zip(left, seats, strict=True) if env_id is not None}
+        if not seated:
+            raise SimulationError(f"no environment runs {', '.join(sorted({episodes[i].task for i in left}))}")
+        group = _record_group(policy, env, [episodes[i] for i in seated], list(seated.values()), render)
+        recordings |= dict(zip(seated, group, strict=True))
+        left = [i for i in left if i not in seated]
+    return [recordings[i] for i in range(len(episodes))]
 
 
-def _record_group(policy: ChunkPolicy, env: VecEnv, episodes: Sequence[Episode], render: Render) -> list[Recording]:
+def _record_group(policy: ChunkPolicy, env: VecEnv, episodes: Sequence[Episode], env_ids: Sequence[int], render: Render) -> list[Recording]:
     image, text = policy.spec.of_kind("image")[0].name, policy.spec.of_kind("text")[0].name
-    own = env.reset(range(len(episodes)), [e.seed for e in episodes], [e.task for e in episodes])
+    own = env.reset(env_ids, [e.seed for e in episodes], [e.task for e in episodes])
     instructions = [e.instruction or str(own[text][i]) for i, e in enumerate(episodes)]
     frames = [[own[image][i]] for i in range(len(episodes))]
     steps = [[0] for _ in episodes]
@@ -70,7 +79,7 @@ def _record_group(policy: ChunkPolicy, env: VecEnv, episodes: Sequence[Episode],
         obs = obs | {text: np.array([instructions[i] for i in active])}
         with torch.no_grad():
             chunk, _ = policy.sample(policy.encode(obs), mode="greedy")
-        result = env.step_chunk(chunk[:, : policy.spec.executed].cpu().numpy(), active, render)
+        result = env.step_chunk(chunk[:, : policy.spec.executed].cpu().numpy(), [env_ids[i] for i in active], render)
         for row, i in enumerate(active):
             images, numbers = _new_frames(result, row, image)
             frames[i] += images

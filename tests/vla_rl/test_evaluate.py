@@ -12,7 +12,7 @@ import torch
 
 from policies.factors import Decision
 from policies.interface import ActionSpec, Entry, PolicySpec, UserError
-from sim.vec_env import SEED_RANGES, ChunkStep, EnvSpec
+from sim.vec_env import SEED_RANGES, ChunkStep, EnvSpec, SimulationError
 from tests.vla_rl.independent import Independent
 from vla_rl.batch import Episode
 from vla_rl.config import EvalConfig
@@ -191,6 +191,27 @@ def test_recording_keeps_every_step_and_agrees_with_the_evaluation():
     assert last[0].steps == (0, 4, 6)
     misled = record(ReadingPolicy(), LineEnv(), [Episode("faucet-open", first, "please faucet-close")])
     assert not misled[0].success
+
+
+class OneTaskEach(LineEnv):
+    """Environments that hold one scene each, as in Isaac Lab."""
+
+    def hosts(self, env_id):
+        return (self.tasks[env_id % len(self.tasks)],)
+
+    def reset(self, env_ids, seeds, tasks):
+        assert all(task in self.hosts(env_id) for env_id, task in zip(env_ids, tasks, strict=True))
+        return super().reset(env_ids, seeds, tasks)
+
+
+def test_recording_seats_each_task_where_it_can_run():
+    episodes = [Episode(task, SEED_RANGES["test"].start + i) for task in ("wait", "faucet-open") for i in range(3)]
+    found = record(ReadingPolicy(), OneTaskEach(), episodes)
+    assert [(r.episode, r.success, r.steps) for r in found] == [
+        (r.episode, r.success, r.steps) for r in record(ReadingPolicy(), LineEnv(), episodes)
+    ]
+    with pytest.raises(SimulationError, match="no environment runs lift"):
+        record(ReadingPolicy(), OneTaskEach(), [Episode("lift", 0)])
 
 
 def test_videos_and_contact_sheet_can_be_read_back(tmp_path):
