@@ -33,8 +33,8 @@ def table_rows(summaries: Sequence[Summary]) -> list[list[str]]:
 def paired_rows(ours: Summary, theirs: Summary) -> list[list[str]]:
     """Two cells at equal budgets, as text: validation success at each update that both measured, then test success.
 
-    Validation differences are given seed by seed; the test difference [percentage points] is paired by training
-    seed and initial state, with its two-level bootstrap interval.
+    Validation differences are given seed by seed; the test difference [percentage points], of all tasks and
+    of each, is paired by training seed and initial state, with its two-level bootstrap interval.
 
     Raises:
         UserError: the cells have different training seeds.
@@ -49,11 +49,20 @@ def paired_rows(ours: Summary, theirs: Summary) -> list[list[str]]:
         rows.append([f"update {update}, validation", f"{episodes:,.0f}", percent(a.mean()), percent(b.mean()), points((a - b).mean())])
         rows[-1].append(" · ".join(points(x) for x in a - b))
     a, b = ([result.evaluation.array for result in side.results] for side in (ours, theirs))
-    test = paired_difference(a, b)
-    rows.append(["end, test", f"{ours.mean('episodes'):,.0f}", percent(ours.success.value), percent(theirs.success.value)])
-    rows[-1].append(f"{points(test.value)} ({points(test.low)} to {points(test.high)})")
-    rows[-1].append(" · ".join(points(x.mean() - y.mean()) for x, y in zip(a, b, strict=True)))
+    rows.append(_test_row("end, test", ours, theirs, a, b))
+    tasks = [task.task for task in ours.results[0].evaluation.tasks]
+    if len(tasks) > 1:
+        for t, task in enumerate(tasks):
+            rows.append(_test_row(f"end, test, {task}", ours, theirs, [x[t : t + 1] for x in a], [y[t : t + 1] for y in b]))
     return rows
+
+
+def _test_row(label: str, ours: Summary, theirs: Summary, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> list[str]:
+    """A row of `paired_rows` from test outcomes `(tasks, episodes)` per training seed."""
+    test = paired_difference(a, b)
+    row = [label, f"{ours.mean('episodes'):,.0f}", percent(float(np.mean(a))), percent(float(np.mean(b)))]
+    row.append(f"{points(test.value)} ({points(test.low)} to {points(test.high)})")
+    return [*row, " · ".join(points(x.mean() - y.mean()) for x, y in zip(a, b, strict=True))]
 
 
 def reach_rows(summaries: Sequence[Summary], reference: Summary) -> list[list[str]]:

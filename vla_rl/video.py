@@ -53,6 +53,9 @@ def record(policy: ChunkPolicy, env: VecEnv, episodes: Sequence[Episode], render
         env: must offer at least one image entry; the first one is recorded.
         episodes: in the order of the result; `instruction` overrides the scene's own.
         render: "all" keeps every control step, "last" one image per chunk (cheaper).
+
+    Raises:
+        SimulationError: no environment runs an episode's task.
     """
     recordings: dict[int, Recording] = {}
     left = list(range(len(episodes)))

@@ -174,6 +174,19 @@ def test_paired_table_by_hand(runs, tmp_path, capsys):
         paired_rows(cells["exact"], cells["teacher"])
 
 
+def test_paired_table_has_a_row_for_each_task(tmp_path):
+    for name, wins in (("isaaclab", 10), ("mujoco", 14)):
+        path = make_run(tmp_path / f"{name}-s0", wins) / "result.json"
+        result = json.loads(path.read_text())
+        result["evaluation"]["tasks"][1]["outcomes"] = "01" * 10  # door-open alike in both
+        path.write_text(json.dumps(result))
+    theirs, ours = summarise(load_results([tmp_path]))
+    rows = paired_rows(ours, theirs)[-3:]
+    assert [row[0] for row in rows] == ["end, test", "end, test, faucet-open", "end, test, door-open"]
+    assert [row[2:4] for row in rows] == [["60 %", "50 %"], ["70 %", "50 %"], ["50 %", "50 %"]]
+    assert [row[5] for row in rows] == ["+10", "+20", "+0"] and rows[2][4] == "+0 (+0 to +0)"
+
+
 def test_budget_of_a_level_by_hand(runs, tmp_path, capsys):
     for seed, (early, late) in enumerate(((0.4, 0.6), (0.5, 0.8))):
         make_run(runs / f"fast-s{seed}", 14, updates=6, validated={2: early, 6: late})  # level 0.7
