@@ -22,23 +22,34 @@ LIMITS = {
 """Upper limit of a metric, and what to do above it."""
 
 
-def ratio_metrics(log_ratio: torch.Tensor, mask: torch.Tensor, clip: float, clip_high: float) -> dict[str, float]:
-    """Mean importance ratio, share clipped, and the share of the effective sample size lost: 1 − (Σρ)² / (n Σρ²)."""
-    ratio = log_ratio.detach().exp()[mask]
+def ratio_metrics(log_ratio: torch.Tensor, mask: torch.Tensor, clip: float, clip_high: float, decision: Decision) -> dict[str, float]:
+    """How far the policy has moved from the one that rolled out.
+
+    Mean importance ratio ρ, share clipped, share of the effective sample size lost, 1 − (Σρ)² / (n Σρ²), and KL(rollout‖now),
+    estimated by ρ − 1 − log ρ (joschu.net/blog/kl-approx.html), also per denoising step [nat].
+    """
+    log_ratio = log_ratio.detach()
+    ratio = log_ratio.exp()[mask]
     clipped = (ratio < 1 - clip) | (ratio > 1 + clip_high)
     ess = ratio.sum() ** 2 / (len(ratio) * (ratio**2).sum())
-    return {"ratio": ratio.mean().item(), "clip_fraction": clipped.float().mean().item(), "ess_lost": 1 - ess.item()}
+    metrics = {"ratio": ratio.mean().item(), "clip_fraction": clipped.float().mean().item(), "ess_lost": 1 - ess.item()}
+    return metrics | _mean_and_steps("rollout_kl", log_ratio.exp() - 1 - log_ratio, mask, decision)
 
 
 def factor_metrics(student: Factors, target: Factors | None, decision: Decision) -> dict[str, float]:
     """Entropy per factor, and with a target the reverse KL per factor and per denoising step [nat]."""
     metrics = {"entropy": masked_mean(student.entropy(), student.mask).item()}
     if target is not None:
-        kl = student.kl(target, "reverse")
-        metrics["reverse_kl"] = masked_mean(kl, student.mask).item()
-        if "index" in decision.values:
-            index = decision.values["index"]
-            metrics |= {f"reverse_kl_step{step}": kl[index == step].mean().item() for step in index.unique().tolist()}
+        metrics |= _mean_and_steps("reverse_kl", student.kl(target, "reverse"), student.mask, decision)
+    return metrics
+
+
+def _mean_and_steps(name: str, value: torch.Tensor, mask: torch.Tensor, decision: Decision) -> dict[str, float]:
+    """Mean of `value` `(B, F)` over the factors that count, and over those of each denoising step where the head has steps."""
+    metrics = {name: masked_mean(value, mask).item()}
+    if "index" in decision.values:
+        index = decision.values["index"]
+        metrics |= {f"{name}_step{step}": value[mask & (index == step)].mean().item() for step in index[mask].unique().cpu().tolist()}
     return metrics
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from policies.interface import UserError
-from vla_rl.metrics import METRICS
 from vla_rl.results import Result, Summary, absent, load_results, read_json, summarise, task_interval
 from vla_rl.statistics import paired_difference
 from vla_rl.tables import markdown_table, percent, percent_range, points, text_table
@@ -139,7 +138,7 @@ def compare(
         pair: two cells to set against each other at every budget.
         reach: cell whose last validation success is the level that the others' episodes are counted to.
     """
-    from vla_rl.plots import plot_main_curve, plot_metric
+    from vla_rl.plots import plot_main_curve, plot_metrics
     from vla_rl.report import render_report
 
     summaries = summarise(load_results(paths), student, teacher)
@@ -152,9 +151,8 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text("\n".join([*(markdown_table(rows) for rows in tables), costs]).rstrip() + "\n")
     plot_main_curve(summaries, out / "curve.png")
-    for name, label in METRICS.items():
-        if svg := plot_metric(summaries, name, label):
-            (out / f"{name}.svg").write_text(svg)
+    for name, svg in plot_metrics(summaries).items():
+        (out / f"{name}.svg").write_text(svg)
     title = "Comparison of " + ", ".join(s.cell for s in summaries)
     (out / "report.html").write_text(render_report(summaries, title, paired, reached, costs))
     print(f"report {out / 'report.html'}, table {out / 'table.md'}, plot {out / 'curve.png'}")

@@ -5,6 +5,7 @@ Interleaved: each repeat measures every policy once on the same observation; rat
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -16,9 +17,10 @@ import torch
 from pydantic import Field
 
 from policies.folder import load_policy
-from policies.interface import Observation, Policy, PolicySpec
-from vla_rl.compute import require_device
-from vla_rl.config import Positive, Strict
+from policies.interface import Observation, Policy, PolicySpec, UserError
+from vla_rl.compute import prepare, require_device
+from vla_rl.config import ComputeConfig, Positive, Strict
+from vla_rl.provenance import describe_environment
 
 
 class LatencyConfig(Strict):
@@ -32,15 +34,21 @@ class LatencyConfig(Strict):
     """CPU threads of torch."""
     device: str = Field(default="cpu")
     """Torch device."""
+    compile: bool = False
+    """Measure every policy of ours once more with its trunk compiled (`compute.compile`)."""
+    out: Path | None = None
+    """JSON file for the numbers."""
 
 
 def bench_latency(folders: list[Path], config: LatencyConfig) -> dict[str, float]:
-    """Measure greedy chunks of every policy folder, print and return median milliseconds and ratios to the first.
+    """Measure greedy chunks of every policy folder, print and return median milliseconds and ratios to the first with quartiles.
 
     A LeRobot policy is measured twice: through our interface, and by LeRobot's processors and `predict_action_chunk`.
     """
     torch.set_num_threads(config.threads)
     require_device(config.device)
+    if config.out is not None and not config.out.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {config.out.absolute().parent} for --out; make it first")
     calls: dict[str, Callable[[], object]] = {}
     for folder in folders:
         policy = load_policy(folder, config.device)
@@ -48,6 +56,9 @@ def bench_latency(folders: list[Path], config: LatencyConfig) -> dict[str, float
         calls[str(folder)] = _ours(policy, obs)
         if policy.config.name == "smolvla":
             calls[f"{folder} by LeRobot"] = _lerobots(policy, obs)
+        elif config.compile:
+            compute = ComputeConfig(device=config.device, compile=True)
+            calls[f"{folder} compiled"] = _ours(prepare(load_policy(folder), compute), obs)
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -56,7 +67,11 @@ def bench_latency(folders: list[Path], config: LatencyConfig) -> dict[str, float
             started = time.perf_counter()
             calls[name]()
             times[name].append(1e3 * (time.perf_counter() - started))
-    return _report(times)
+    result = _report(times)
+    if config.out is not None:
+        settings = config.model_dump(mode="json", exclude={"out"})
+        config.out.write_text(json.dumps({**describe_environment(), "settings": settings, "milliseconds": result}, indent=1) + "\n")
+    return result
 
 
 def example(spec: PolicySpec, batch: int) -> Observation:
@@ -107,5 +122,5 @@ def _report(times: dict[str, list[float]]) -> dict[str, float]:
         result[name] = statistics.median(values)
         low, _, high = statistics.quantiles(ratios, n=4)
         print(f"{name:50} {result[name]:8.2f} ms   {statistics.median(ratios):6.3f} × the first ({low:.3f} – {high:.3f})")
-        result[f"{name} ratio"] = statistics.median(ratios)
+        result |= {f"{name} ratio": statistics.median(ratios), f"{name} ratio, lower quartile": low, f"{name} ratio, upper quartile": high}
     return result

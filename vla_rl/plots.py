@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vla_rl.metrics import METRICS
 from vla_rl.results import Summary
 
 Curve = Sequence[Mapping[str, float]]
@@ -72,6 +73,14 @@ def plot_main_curve(summaries: Sequence[Summary], path: Path) -> None:
         figure.savefig(path)
 
 
+def plot_metrics(summaries: Sequence[Summary]) -> dict[str, str]:
+    """SVG text of every metric that some cell recorded in all its runs, by name; `NAME_steps` where it has denoising steps."""
+    drawn: dict[str, str] = {}
+    for name, label in METRICS.items():
+        drawn[name], drawn[f"{name}_steps"] = plot_metric(summaries, name, label), plot_steps(summaries, name, label)
+    return {name: svg for name, svg in drawn.items() if svg}
+
+
 def plot_metric(summaries: Sequence[Summary], name: str, label: str) -> str:
     """SVG text of another entry of the curves against updates; empty if no run recorded it."""
     having = [(i, s) for i, s in enumerate(summaries) if all(any(name in row for row in r.curve) for r in s.results)]
@@ -84,6 +93,30 @@ def plot_metric(summaries: Sequence[Summary], name: str, label: str) -> str:
             curves = [_points(r.curve, "update", name) for r in summary.results]
             _band(axes, curves, colour(index), summary.cell)
         axes.set(xlabel="updates", ylabel=label)
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+        return _svg(figure)
+
+
+def plot_steps(summaries: Sequence[Summary], name: str, label: str) -> str:
+    """SVG text of a metric at each denoising step, mean of the last updates and of seeds; empty if no run recorded it."""
+    last = {s.cell: [row for r in s.results for row in r.curve[-WINDOW:]] for s in summaries}
+    prefix = f"{name}_step"
+    steps = {
+        cell: sorted({int(key.removeprefix(prefix)) for row in rows for key in row if key.startswith(prefix)})
+        for cell, rows in last.items()
+    }
+    if not any(steps.values()):
+        return ""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.1, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for index, (cell, found) in enumerate(steps.items()):
+            if found:
+                means = [np.mean([row[key] for row in last[cell] if (key := f"{prefix}{step}") in row]) for step in found]
+                axes.plot(found, means, color=colour(index), marker=MARKERS[index % len(MARKERS)], linewidth=2.1, label=cell)
+        axes.set(xlabel=f"denoising step, 0 at pure noise (last {WINDOW} updates)", ylabel=label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
         return _svg(figure)

@@ -10,8 +10,7 @@ from pathlib import Path
 import yaml
 
 from vla_rl.compare import table_rows
-from vla_rl.metrics import METRICS
-from vla_rl.plots import colour, plot_curves, plot_metric
+from vla_rl.plots import colour, plot_curves, plot_metrics
 from vla_rl.results import Summary, task_interval
 from vla_rl.statistics import Interval
 from vla_rl.tables import Rows, percent, percent_range
@@ -154,7 +153,7 @@ def _curves(summaries: Sequence[Summary]) -> str:
     main = plot_curves(summaries)
     if not main:
         return ""
-    metrics = [figure for name, label in METRICS.items() if (figure := plot_metric(summaries, name, label))]
+    metrics = plot_metrics(summaries).values()
     note = (
         "Lines: mean over training seeds; bands: their range. Marker: final success on the evaluation's seeds with its interval. "
         "Dashed: cells without rollouts in training."

@@ -39,7 +39,7 @@ from vla_rl.config import (
 from vla_rl.data.demos import Demos, load_demos
 from vla_rl.evaluate import Evaluation, evaluate, format_table
 from vla_rl.loops import Algorithm, bar, make_starts, offline, on_policy
-from vla_rl.metrics import METRICS
+from vla_rl.metrics import is_kept
 from vla_rl.rollout import require_matching_env
 from vla_rl.run import Run, require_fresh_or_same
 from vla_rl.teachers import ExpertTeacher, PolicyTeacher, Teacher, require_same_family
@@ -211,6 +211,6 @@ def _fit(run: Run, algorithm: Algorithm, demos: Demos | None, env: VecEnv) -> Pr
 
 def _curve(run: Run) -> list[dict[str, Any]]:
     """Rows with success: that of the rollouts, and on validation seeds where it was measured. Empty for offline training."""
-    names = ("update", "episodes", "decisions", "wall_s", "rollout_success", "validation_success", *METRICS)
+    names = ("update", "episodes", "decisions", "wall_s", "rollout_success", "validation_success")
     rows = [row for row in run.rows if "rollout_success" in row or "validation_success" in row]
-    return [{name: row[name] for name in names if name in row} for row in rows]
+    return [{name: value for name, value in row.items() if name in names or is_kept(name)} for row in rows]

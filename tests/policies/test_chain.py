@@ -91,7 +91,13 @@ def test_diffusion_steps_are_those_of_diffusers(sampler: str, eta: float, schedu
 
 
 @pytest.mark.parametrize(
-    "process", [flow(4, "cps", min_std=0.03), DiffusionProcess(DiffusionHeadConfig(min_std=0.03))], ids=["cps", "ddim"]
+    "process",
+    [
+        flow(4, "cps", min_std=0.03),
+        DiffusionProcess(DiffusionHeadConfig(min_std=0.03)),
+        DiffusionProcess(DiffusionHeadConfig(sampler="ddpm", min_std=0.03)),
+    ],
+    ids=["cps", "ddim", "ddpm"],
 )
 def test_the_last_step_has_a_floor_where_its_schedule_has_no_noise(process: Process) -> None:
     x = torch.zeros(1, 1, 1)
@@ -139,9 +145,17 @@ def test_flow_sde_kl_is_a_weighted_velocity_distance() -> None:
     assert weights[-1] / weights[0] == pytest.approx(15, abs=0.5)
 
 
-@pytest.mark.parametrize("noise", ["flow_sde", "cps"])
-def test_sum_of_step_kls_is_the_chain_log_ratio(noise: str) -> None:
-    process = flow(5, noise)
+@pytest.mark.parametrize(
+    "process",
+    [
+        flow(5),
+        flow(5, "cps"),
+        DiffusionProcess(DiffusionHeadConfig(steps=5)),
+        DiffusionProcess(DiffusionHeadConfig(steps=5, sampler="ddpm")),
+    ],
+    ids=["flow_sde", "cps", "ddim", "ddpm"],
+)
+def test_sum_of_step_kls_is_the_chain_log_ratio(process: Process) -> None:
     chunk, decision = draw(process, 50_000)
     elements = torch.ones(chunk.shape, dtype=torch.bool)
     student, teacher = (chain_factors(process, exact(process, mean), decision, elements) for mean in (MEAN, MEAN + 0.1))

@@ -4,24 +4,68 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from policies.factors import Decision
+from policies.gaussian import GaussianFactors
 from tests.vla_rl.counting import CountingEnv, counting_policy
-from vla_rl.alarms import alarms, ratio_metrics
+from tests.vla_rl.test_training import config, metrics
+from vla_rl.alarms import alarms, factor_metrics, ratio_metrics
+from vla_rl.algorithms.grpo import Grpo
 from vla_rl.batch import Episode
+from vla_rl.config import GrpoConfig
+from vla_rl.loops import on_policy
 from vla_rl.rollout import run_episodes
+from vla_rl.run import Run
 from vla_rl.scoring import mismatch
+
+TOKENS = Decision({"tokens": torch.zeros(2, 2, dtype=torch.int64)}, "stochastic", 1.0)
 
 
 def test_ratio_metrics_by_hand() -> None:
     log_ratio = torch.tensor([[math.log(1.5), 0.0], [math.log(0.5), 99.0]])
     mask = torch.tensor([[True, True], [True, False]])
-    metrics = ratio_metrics(log_ratio, mask, clip=0.2, clip_high=0.28)
-    assert metrics["ratio"] == pytest.approx(1.0)  # (1.5 + 1 + 0.5) / 3
-    assert metrics["clip_fraction"] == pytest.approx(2 / 3)
-    assert metrics["ess_lost"] == pytest.approx(1 - 9 / (3 * 3.5))  # (Σρ)² / nΣρ², Σρ² = 2.25 + 1 + 0.25
+    found = ratio_metrics(log_ratio, mask, clip=0.2, clip_high=0.28, decision=TOKENS)
+    assert found["ratio"] == pytest.approx(1.0)  # (1.5 + 1 + 0.5) / 3
+    assert found["clip_fraction"] == pytest.approx(2 / 3)
+    assert found["ess_lost"] == pytest.approx(1 - 9 / (3 * 3.5))  # (Σρ)² / nΣρ², Σρ² = 2.25 + 1 + 0.25
+    assert found["rollout_kl"] == pytest.approx((0.5 - math.log(1.5) + math.log(2) - 0.5) / 3)  # mean of ρ − 1 − log ρ
+    assert not any("step" in name for name in found)
+
+
+def test_the_rollouts_kl_is_estimated_without_bias() -> None:
+    """From draws of N(0, 1), with N(0.3, 1) now: KL = 0.3² / 2."""
+    drawn = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    log_ratio = 0.3 * drawn - 0.045
+    mask = torch.ones_like(log_ratio, dtype=torch.bool)
+    assert ratio_metrics(log_ratio, mask, 0.2, 0.2, TOKENS)["rollout_kl"] == pytest.approx(0.045, rel=0.02)
+
+
+def test_kl_per_denoising_step_by_hand_counts_only_what_was_executed() -> None:
+    """Two decisions drew at steps 0 and 1, a third at step 1 too, but nothing of it was executed."""
+    mean = torch.tensor([1.0, 2.0, 99.0]).view(3, 1, 1, 1)
+    elements = torch.tensor([True, True, False]).view(3, 1, 1)
+    student, teacher = (GaussianFactors(at, torch.ones(1), at, elements, at, 1.0) for at in (mean, torch.zeros_like(mean)))
+    decision = Decision({"index": torch.tensor([[0], [1], [1]])}, "stochastic", 1.0)
+    found = factor_metrics(student, teacher, decision)
+    assert found["reverse_kl"] == pytest.approx((0.5 + 2.0) / 2)  # ½ (difference of means)²
+    assert (found["reverse_kl_step0"], found["reverse_kl_step1"]) == pytest.approx((0.5, 2.0))
+    log_ratio = torch.tensor([[0.1], [0.2], [5.0]])
+    steps = ratio_metrics(log_ratio, student.mask, 0.2, 0.2, decision)
+    assert steps["rollout_kl_step1"] == pytest.approx(math.exp(0.2) - 1.2, rel=1e-4)
+    assert steps["rollout_kl"] == pytest.approx((math.exp(0.1) - 1.1 + math.exp(0.2) - 1.2) / 2, rel=1e-4)
+
+
+def test_a_run_prints_an_alarm_once_and_keeps_its_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = GrpoConfig(updates=3, episodes=4, group=2, passes=1)
+    on_policy(Run(tmp_path, config(settings), resume=False), Grpo(counting_policy(), settings, None), CountingEnv(2))
+    printed = capsys.readouterr().out
+    assert printed.count("warning: update 1: zero_variance_groups = 1: most groups have equal outcomes") == 1
+    assert "update 2: zero_variance_groups" not in printed
+    assert [row["zero_variance_groups"] for row in metrics(tmp_path)[1:]] == [1.0] * 3
 
 
 def test_mismatch_is_rounding_for_the_same_weights_and_large_for_others() -> None:

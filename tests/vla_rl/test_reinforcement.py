@@ -39,7 +39,7 @@ def batch_of(policy: Policy, success: list[bool], seed: int = 0) -> Batch:
     return replace(batch, success=torch.tensor(success)[number], group=number // 2)
 
 
-def gradient(algorithm: Opd | Grpo | Ppo, batch: Batch) -> torch.Tensor:
+def gradient(algorithm: Opd | Grpo | Ppo | Dagger, batch: Batch) -> torch.Tensor:
     """Direction of the algorithm's first gradient step on a batch."""
     algorithm.update(batch, torch.Generator().manual_seed(0))
     gradients = [p.grad.flatten() for p in algorithm.policy.parameters() if p.grad is not None]
@@ -114,13 +114,26 @@ def test_longer_failures_push_no_harder_when_episodes_count_alike() -> None:
     assert pushes["factor"] == pytest.approx(2 * failure.item() - 1, abs=1e-5)
 
 
-def test_equal_rewards_for_a_whole_stretch_stop_the_run_after_a_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["grpo", "ppo"])
+def test_equal_rewards_for_a_whole_stretch_stop_the_run_after_a_checkpoint(name: str, tmp_path: Path) -> None:
     """Seeds of 7 and above never succeed here, and training seeds are drawn from a million."""
-    settings = GrpoConfig(updates=2 * PATIENCE, episodes=4, group=2, checkpoint_every=100)
-    algorithm = Grpo(counting_policy(), settings, None)
-    with pytest.raises(NoSignalError, match="grpo learns nothing from equal rewards; start from a better student"):
-        on_policy(Run(tmp_path, config(settings), resume=False), algorithm, CountingEnv(2))
+    short = {"updates": 2 * PATIENCE, "episodes": 4, "checkpoint_every": 100, "passes": 1}
+    algorithm: Grpo | Ppo
+    if name == "grpo":
+        algorithm = Grpo(counting_policy(), GrpoConfig.model_validate(short | {"group": 2}), None)
+    else:
+        algorithm = Ppo(counting_policy(), PpoConfig.model_validate(short))
+    advice = {"grpo": "equal within every group .* enlarge algorithm.group", "ppo": "equal .* set algorithm.reward dense"}
+    with pytest.raises(NoSignalError, match=f"{advice[name]}"):
+        on_policy(Run(tmp_path, config(algorithm.config), resume=False), algorithm, CountingEnv(2))
     assert json.loads((tmp_path / "checkpoints" / f"{PATIENCE:06d}" / "progress.json").read_text())["idle"] == PATIENCE
+
+
+def test_dense_rewards_are_a_signal_without_any_success(tmp_path: Path) -> None:
+    settings = PpoConfig(updates=PATIENCE + 1, episodes=2, passes=1, reward="dense")
+    progress = on_policy(Run(tmp_path, config(settings), resume=False), Ppo(counting_policy(), settings), CountingEnv(2))
+    assert progress.updates == PATIENCE + 1
+    assert metrics(tmp_path)[-1]["rollout_success"] == 0
 
 
 def test_everything_solved_is_no_reason_to_stop() -> None:
@@ -211,13 +224,27 @@ def test_dagger_learns_the_teachers_chunks() -> None:
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_gradient_accumulation_is_the_whole_minibatch() -> None:
+@pytest.mark.parametrize("name", ["opd", "grpo", "ppo", "dagger"])
+def test_gradient_accumulation_is_the_whole_minibatch(name: str) -> None:
     teacher = PolicyTeacher(counting_policy(seed=1))
     episodes = [Episode("count", seed) for seed in (1, 2, 4, 99)]  # last chunks of 1, 2, 1 and 1 steps
-    batch, _ = run_episodes(counting_policy(), CountingEnv(2), episodes, mode="stochastic", seed=0, keep=True)
+    batch, _ = run_episodes(
+        counting_policy(), CountingEnv(2), episodes, mode="stochastic", seed=0, keep=True, labeller=teacher.chunk, mixture=0.0
+    )
     assert batch is not None and len(batch.factor_mask.sum(1).unique()) > 1
-    settings = OpdConfig.model_validate(ONE_STEP)
-    whole, parts = (gradient(Opd(counting_policy(), settings, teacher, accumulate=n), batch) for n in (1, 4))
+    batch = replace(batch, group=torch.zeros_like(batch.group))
+
+    def algorithm(accumulate: int) -> Opd | Grpo | Ppo | Dagger:
+        policy = counting_policy()
+        if name == "opd":
+            return Opd(policy, OpdConfig.model_validate(ONE_STEP), teacher, accumulate=accumulate)
+        if name == "grpo":
+            return Grpo(policy, GrpoConfig.model_validate(ONE_STEP), None, accumulate=accumulate)
+        if name == "ppo":
+            return Ppo(policy, PpoConfig.model_validate(ONE_STEP), accumulate=accumulate)
+        return Dagger(policy, DaggerConfig.model_validate(ONE_STEP), teacher, accumulate=accumulate)
+
+    whole, parts = (gradient(algorithm(n), batch) for n in (1, 4))
     assert torch.dot(whole, parts) > 1 - 1e-6
 
 

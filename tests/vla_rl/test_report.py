@@ -9,6 +9,8 @@ import pytest
 from policies.interface import UserError
 from vla_rl.compare import collection_costs, compare, paired_rows, reach_rows, table_rows, task_rows
 from vla_rl.evaluate import Evaluation, TaskResult
+from vla_rl.metrics import is_kept
+from vla_rl.plots import plot_metrics
 from vla_rl.results import load_results, summarise
 from vla_rl.statistics import wilson
 from vla_rl.tables import markdown_table
@@ -209,6 +211,20 @@ def test_tasks_ahead_of_the_teacher(runs):
     rows = {row[0]: row[1:] for row in task_rows(summarise(load_results([runs])), "teacher")}
     assert rows["cell"] == ["faucet-open", "door-open", "ahead of the teacher"]
     assert rows["better"] == ["95 %", "95 %", "2 of 2"] and rows["opd"] == ["75 %", "75 %", "0 of 2"] and rows["teacher"][2] == "–"
+
+
+def test_metrics_are_kept_and_drawn_also_per_denoising_step(runs, tmp_path):
+    for seed in range(3):
+        path = runs / f"opd-s{seed}" / "result.json"
+        result = json.loads(path.read_text())
+        for row in result["curve"]:
+            row |= {"reverse_kl": 1.0, "reverse_kl_step0": 0.5, "reverse_kl_step2": 2.0, "ratio": 1.0}
+        path.write_text(json.dumps(result))
+    assert set(plot_metrics(summarise(load_results([runs])))) == {"entropy", "reverse_kl", "reverse_kl_steps", "ratio"}
+    compare([runs], tmp_path / "out")
+    assert (tmp_path / "out" / "reverse_kl_steps.svg").read_text().startswith("<svg")
+    kept = ("reverse_kl", "reverse_kl_step11", "rollout_kl", "zero_variance_groups")
+    assert all(map(is_kept, kept)) and not any(map(is_kept, ("loss", "grad_norm", "lr_step1")))
 
 
 def test_nan_is_refused(runs):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from policies.config import PolicyConfig, TokenHeadConfig
+from policies.config import DiffusionHeadConfig, FlowHeadConfig, HeadConfig, MeanFlowHeadConfig, PolicyConfig, TokenHeadConfig
 from policies.interface import SpecError, UserError
 from policies.vla import VlaPolicy
 from tests.policies import helpers
@@ -232,6 +232,33 @@ def test_teacher_of_another_family_is_refused() -> None:
     shifted.normalizer["action"].low.fill_(-2)
     with pytest.raises(SpecError, match=r"disagree on normalisation affine.action.low"):
         require_same_family(student, shifted)
+
+
+@pytest.mark.parametrize(
+    ("head", "change", "message"),
+    [
+        (FlowHeadConfig(), {"steps": 8}, "head.steps: 4 against 8"),
+        (FlowHeadConfig(), {"noise": "cps"}, "head.noise: flow_sde against cps"),
+        (FlowHeadConfig(), {"noise_level": 0.7}, "head.noise_level: 0.5 against 0.7"),
+        (FlowHeadConfig(), {"stochastic": "all"}, "head.stochastic: one against all"),
+        (FlowHeadConfig(), {"min_std": 0.1}, "head.min_std: 0.02 against 0.1"),
+        (DiffusionHeadConfig(), {"steps": 5}, "head.steps: 10 against 5"),
+        (DiffusionHeadConfig(), {"train_steps": 50}, "head.train_steps: 100 against 50"),
+        (DiffusionHeadConfig(), {"schedule": "linear"}, "head.schedule: squaredcos_cap_v2 against linear"),
+        (DiffusionHeadConfig(), {"sampler": "ddpm"}, "head.sampler: ddim against ddpm"),
+        (DiffusionHeadConfig(), {"eta": 0.5}, "head.eta: 1.0 against 0.5"),
+        (MeanFlowHeadConfig(), {"exploration_std": 0.3}, "head.exploration_std: 0.1 against 0.3"),
+    ],
+)
+def test_a_teacher_with_another_noise_process_is_refused(head: HeadConfig, change: dict[str, object], message: str) -> None:
+    def policy(settings: HeadConfig) -> VlaPolicy:
+        return VlaPolicy(PolicyConfig(head=settings, chunk=4, executed=3), SPEC)
+
+    require_same_family(policy(head), policy(head))
+    with pytest.raises(SpecError, match=f"student and teacher disagree on {message}"):
+        require_same_family(policy(head), policy(head.model_copy(update=change)))
+    with pytest.raises(SpecError, match=r"student and teacher disagree on head\.name"):
+        require_same_family(policy(head), counting_policy())
 
 
 def test_learning_rate_schedule_by_hand() -> None:

@@ -61,7 +61,7 @@ class Opd:
         if target is not None:
             advantage = sampled_reward(student, target, behaviour, config.baseline, config.credit)
         ratio = log_ratio(student.log_prob(), behaviour, student.mask, config.ratio)
-        metrics |= ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip)
+        metrics |= ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip, batch.decision[index])
         return Loss(clipped_surrogate(ratio, advantage, student.mask, config.ratio_clip), metrics)
 
 

@@ -63,6 +63,7 @@ class Ppo:
             reward, value, last_value, executed, batch.rollout, batch.terminated, config.discount, config.gae_lambda
         )
         metrics = {"value_explained": _explained(value, returns), "advantage_std": advantage.std().item()}
+        metrics["reward_std"] = reward.std(correction=0).item()
         if config.whiten:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
         factors = batch.factor_mask.sum(1)
@@ -86,7 +87,7 @@ class Ppo:
         if config.entropy_weight:
             value = value - config.entropy_weight * masked_mean(student.entropy(), student.mask)
         metrics = factor_metrics(student.detach(), None, batch.decision[index]) | {"value_loss": value_loss.item()}
-        return Loss(value, metrics | ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip))
+        return Loss(value, metrics | ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip, batch.decision[index]))
 
     @torch.no_grad()
     def _values(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
