@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vla_rl.metrics import METRICS
 from vla_rl.results import Summary
@@ -116,7 +117,7 @@ def plot_steps(summaries: Sequence[Summary], name: str, label: str) -> str:
                 means = [np.mean([row[key] for row in last[cell] if (key := f"{prefix}{step}") in row]) for step in found]
                 axes.plot(found, means, color=colour(index), marker=MARKERS[index % len(MARKERS)], linewidth=2.1, label=cell)
         axes.set(xlabel=f"denoising step, 0 at pure noise (last {WINDOW} updates)", ylabel=label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
         return _svg(figure)
