@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -71,6 +72,7 @@ def compare_blends(
     seeds: Sequence[int],
     limit_s: float,
     out: Path | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> list[Cell]:
     """Run the grid and print its table: border jerk as a share of the joints' limits, jump in their units.
 
@@ -83,6 +85,7 @@ def compare_blends(
         seeds: of the episodes.
         limit_s: time for each.
         out: file for the numbers.
+        about: what it says besides, such as the commit.
     """
     cells, console = list[Cell](), Console(highlight=False)
     jerk = np.array([joint.jerk for joint in profile.joints])
@@ -100,7 +103,7 @@ def compare_blends(
     Console(highlight=False, width=max(console.width, TABLE_WIDTH)).print(_table(cells))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
+        out.write_text(json.dumps({**(about or {}), "cells": [asdict(cell) for cell in cells]}, indent=1) + "\n")
     return cells
 
 

@@ -371,6 +371,7 @@ def _bench_blends(args: list[str]) -> None:
     from sim.ros2.body import ArmBody
     from sim.ros2.wiring import wire
     from sim.vec_env import SEED_RANGES
+    from vla_rl.provenance import describe_environment
 
     policy, profile = open_bundle(known.bundle, "torch"), load_profile(known.robot)
     ways = {"replace": Way(policy, "replace"), "crossfade": Way(policy, "crossfade"), "ensemble": Way(policy, "ensemble")}
@@ -388,6 +389,7 @@ def _bench_blends(args: list[str]) -> None:
     limit_s = known.patience * body.horizon / policy.bundle.spec.control_hz
     seeds = SEED_RANGES["test"][: known.episodes]
     try:
-        compare_blends(ways, profile, opened, known.delays, known.jitter, seeds, limit_s, known.out)
+        about = {**describe_environment(), "bundle": policy.bundle.digest}
+        compare_blends(ways, profile, opened, known.delays, known.jitter, seeds, limit_s, known.out, about)
     finally:
         body.close()
