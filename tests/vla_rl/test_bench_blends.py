@@ -32,7 +32,7 @@ def test_every_way_runs(bundle: str, tmp_path: Path) -> None:
         main(["bench", "blends", bundle, "--robot", ARM7, "--episodes", "1", "--delays", "0", "--patience", "0.5", "--out", str(out)]) == 0
     )
     written = json.loads(out.read_text())
-    assert len(written["bundle"]) == 16 and "commit" in written
+    assert len(written["bundle"]) == 64 and "commit" in written
     cells = {cell["way"]: cell for cell in written["cells"]}
     assert list(cells) == ["replace", "crossfade", "ensemble", "real-time chunking", "LeRobot's"]
     assert all(len(cell["outcomes"]) == 1 and cell["mean_border_jerk"] > 0 for cell in cells.values())
