@@ -84,16 +84,18 @@ class EvaluateConfig(Strict):
 
 
 def evaluate(args: list[str]) -> None:
-    """`vla-rl eval RUN_OR_POLICY [--out DIR] [--preset FILE] [--executed N] [--evaluate.episodes 50 ...]`."""
-    parser = _parser("eval", "Success of a policy on initial states it was not trained on.", config=True)
+    """`vla-rl eval RUN_OR_POLICY|expert [--out DIR] [--preset FILE] [--executed N] [--evaluate.episodes 50 ...]`."""
+    parser = _parser("eval", "Success of a policy, or of the scripted experts, on initial states it was not trained on.", config=True)
     parser.add_argument("policy", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--preset", type=Path)
     parser.add_argument("--executed", type=int, help="decide anew after so many steps, as a bundle that was exported so does")
     known, flags = parser.parse_known_args(args)
     tree = _run_settings(known.policy) | (read_yaml(known.preset) if known.preset else {})
-    several = len(tree.get("sim", {}).get("tasks", SimConfig().tasks)) > 1
-    tree["evaluate"] = {"videos": 1, "shuffled": several} | tree.get("evaluate", {})
+    several, expert = len(tree.get("sim", {}).get("tasks", SimConfig().tasks)) > 1, known.policy == Path("expert")
+    if expert and (known.out is None or known.executed):
+        raise ConfigError("vla-rl eval expert needs --out DIR, and takes no --executed: experts decide at every step")
+    tree["evaluate"] = ({} if expert else {"videos": 1, "shuffled": several}) | tree.get("evaluate", {})
     config = apply_flags(
         validate(EvaluateConfig, tree, str(known.preset or known.policy)), flags, "vla-rl eval RUN [--out DIR] [--preset FILE]"
     )
@@ -101,7 +103,7 @@ def evaluate(args: list[str]) -> None:
     from vla_rl.train import evaluate_policy, make_env
 
     out = known.out or known.policy / f"eval-{config.evaluate.split}"
-    policy = load_policy(_policy_folder(known.policy), executed=known.executed)
+    policy = None if expert else load_policy(_policy_folder(known.policy), executed=known.executed)
     env = make_env(config.sim)
     try:
         evaluate_policy(policy, env, config.evaluate, config.sim.tasks, config.seed, out)

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError, computed_field, model_validator
 
 from policies.interface import UserError
-from sim.vec_env import SEED_RANGES, VecEnv
+from sim.vec_env import SEED_RANGES, Demonstration, VecEnv, seat
 from vla_rl.config import EvalConfig, Strict
 from vla_rl.statistics import wilson
 from vla_rl.tables import percent
@@ -198,6 +198,39 @@ def evaluate(
         wrong = {key: instructions[name, key[1]] for key, name in told.items()}
         outcomes.append(_by_task(_play(policy, env, wrong, seed, progress), told))
     return evaluation.model_copy(update={"shuffled": outcomes[0], "swapped": outcomes[1]})
+
+
+def evaluate_experts(env: VecEnv, tasks: Sequence[str], config: EvalConfig, progress: Progress | None = None) -> Evaluation:
+    """Let the tasks' scripted experts act undisturbed from the same seeds as `evaluate`. Raises `UserError` as that."""
+    if config.shuffled or config.videos:
+        raise UserError("experts know the task without its instruction, and are not filmed: set shuffled to false and videos to 0")
+    _check_request(tasks, env, config)
+    first = SEED_RANGES[config.split].start + config.skip
+    queue = [(task, first + i) for task in tasks for i in range(config.episodes)]
+    rows: dict[str, list[Demonstration]] = {task: [] for task in tasks}
+    while queue:
+        seats = seat(env, [task for task, _ in queue])
+        batch = [(env_id, *item) for item, env_id in zip(queue, seats, strict=True) if env_id is not None]
+        queue = [item for item, env_id in zip(queue, seats, strict=True) if env_id is None]
+        ids = [env_id for env_id, _, _ in batch]
+        env.reset(ids, [start for _, _, start in batch], [task for _, task, _ in batch])
+        for (_, task, _), pending in zip(batch, env.submit_demonstrations(ids, 0.0, render=False), strict=True):
+            rows[task].append(pending.result())
+        if progress:
+            done = [episode.succeeded for episodes in rows.values() for episode in episodes]
+            progress(len(done), sum(done))
+    return Evaluation(split=config.split, tasks=tuple(_of_expert(task, first, episodes) for task, episodes in rows.items()))
+
+
+def _of_expert(task: str, first: int, episodes: Sequence[Demonstration]) -> TaskResult:
+    """Episodes in the order of their seeds; what an expert does after success does not count as steps."""
+    return TaskResult(
+        task=task,
+        first_seed=first,
+        outcomes="".join("1" if episode.succeeded else "0" for episode in episodes),
+        at_end="".join("1" if episode.success[-1] else "0" for episode in episodes),
+        steps=tuple(int(episode.success.argmax()) + 1 if episode.succeeded else len(episode.success) for episode in episodes),
+    )
 
 
 def _check_request(tasks: Sequence[str], env: VecEnv, config: EvalConfig) -> None:

@@ -63,7 +63,8 @@ class Plan:
         cell, needed = self.grid.cells[run.cell], dependencies(self.grid, run)
         if cell.evaluate:
             settings = [token for key, value in cell.set.items() for token in _flag(key, value)]
-            return ["eval", str(self.folder(needed["evaluate"])), "--out", str(self.folder(run)), "--seed", str(run.seed), *settings]
+            policy = str(self.folder(needed["evaluate"])) if needed else cell.evaluate
+            return ["eval", policy, "--out", str(self.folder(run)), "--seed", str(run.seed), *settings]
         verb, preset, flag = ("collect", cell.collect, "--out") if cell.collect else ("train", cell.preset, "--run-dir")
         target = self.artefact(run) if cell.collect else self.folder(run)
         values = {key: str(self.artefact(needed[key])) if key in needed else value for key, value in cell.references.items()}

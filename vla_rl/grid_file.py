@@ -11,7 +11,8 @@ A grid file names its cells and how they depend on one another:
       opd:     {preset: ../opd.yaml, init: student, teacher: teacher}
       dark:    {evaluate: opd, set: {sim.randomize.light.intensity: [0.3, 0.5]}}
 
-A cell with `evaluate` evaluates another cell's policy elsewhere: in its own simulator, but for what `set` says.
+A cell with `evaluate` evaluates another cell's policy elsewhere: in its own simulator, but for what `set` says; or it evaluates the
+scripted experts (`evaluate: expert`).
 A reference to a cell with one seed means that seed; otherwise the seed of the referring run.
 """
 
@@ -42,7 +43,7 @@ class Cell(Strict):
     collect: Path | None = None
     """Preset of a data collection, relative to the grid file; instead of `preset`."""
     evaluate: str | None = None
-    """Cell whose policy is evaluated once more; instead of `preset`."""
+    """Cell whose policy is evaluated once more, or `expert`; instead of `preset`."""
     init: str | None = None
     """Cell, or policy folder, to start from."""
     teacher: str | None = None
@@ -134,9 +135,9 @@ def _check_cell(grid: Grid, name: str, cell: Cell, path: Path) -> None:
                 f"{path}: cell '{name}': {key} is '{value}', neither a cell nor a path (which has a slash)"
                 f"{suggest(value, list(grid.cells))}; cells are {list(grid.cells)}"
             )
-        if value == "expert" and key != "teacher":
-            raise GridError(f"{path}: cell '{name}': only teacher can be 'expert', not {key}")
-        if key == "evaluate" and other is None:
+        if value == "expert" and key not in ("teacher", "evaluate"):
+            raise GridError(f"{path}: cell '{name}': only teacher and evaluate can be 'expert', not {key}")
+        if key == "evaluate" and other is None and value != "expert":
             raise GridError(f"{path}: cell '{name}': evaluate must name a cell; `vla-rl eval` evaluates any policy")
         if other is not None and other.kind != ("collect" if key == "data.path" else "train"):
             wanted = "a cell with collect" if key == "data.path" else "a cell with preset"

@@ -37,7 +37,7 @@ from vla_rl.config import (
     SimConfig,
 )
 from vla_rl.data.demos import Demos, load_demos
-from vla_rl.evaluate import Evaluation, evaluate, format_table
+from vla_rl.evaluate import Evaluation, evaluate, evaluate_experts, format_table
 from vla_rl.loops import Algorithm, bar, make_starts, offline, on_policy
 from vla_rl.metrics import is_kept
 from vla_rl.rollout import require_matching_env
@@ -111,16 +111,22 @@ def train(config: Config, folder: Path, resume: bool = False) -> Path:
     return folder
 
 
-def evaluate_policy(policy: ChunkPolicy, env: VecEnv, config: EvalConfig, tasks: tuple[str, ...], seed: int, out: Path) -> Evaluation:
-    """Evaluate, print the table, save JSON, contact sheet and videos under `out`."""
+def evaluate_policy(
+    policy: ChunkPolicy | None, env: VecEnv, config: EvalConfig, tasks: tuple[str, ...], seed: int, out: Path
+) -> Evaluation:
+    """Evaluate a policy, or the experts if `None`; print the table, save JSON, contact sheet and videos under `out`."""
     started = time.monotonic()
     with bar() as progress:
         task = progress.add_task("evaluation", total=len(tasks) * config.episodes)
-        evaluation = evaluate(policy, env, tasks, config, seed, lambda done, _: progress.update(task, completed=done))
+
+        def show(done: int, successes: int) -> None:
+            progress.update(task, completed=done)
+
+        evaluation = evaluate(policy, env, tasks, config, seed, show) if policy else evaluate_experts(env, tasks, config, show)
     print(format_table(evaluation))
     out.mkdir(parents=True, exist_ok=True)
     evaluation.save(out / "evaluation.json")
-    if config.videos:
+    if policy and config.videos:
         seeds = SEED_RANGES[config.split][config.skip :][:SHEET_EPISODES]
         save_media(policy, env, [Episode(task, seed) for task in tasks for seed in seeds], config.videos, out)
     print(f"evaluated {evaluation.episodes} episodes in {time.monotonic() - started:.0f} s; results in {out}")

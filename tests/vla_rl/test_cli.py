@@ -96,6 +96,7 @@ def test_policy_of_another_camera_is_refused(tmp_path: Path, capsys: pytest.Capt
     save_policy(VlaPolicy(PolicyConfig(), spec), tmp_path / "policy")
     sentence = refused(["eval", str(tmp_path / "policy"), "--sim.camera", "behind", "--evaluate.shuffled", "False", *TINY], capsys)
     assert "policy and environment disagree on entries.observation.images.corner2" in sentence
+    assert "needs --out DIR" in refused(["eval", "expert", *TINY], capsys)
     sentence = refused(["eval", str(tmp_path / "policy"), "--executed", "9", "--evaluate.shuffled", "False", *TINY], capsys)
     assert "executed must lie in 1..8" in sentence
     save_policy(VlaPolicy(PolicyConfig(), SPEC), tmp_path / "other")

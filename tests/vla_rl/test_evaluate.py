@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+import sim
 from policies.factors import Decision
 from policies.interface import ActionSpec, Entry, PolicySpec, UserError
-from sim.vec_env import SEED_RANGES, ChunkStep, EnvSpec, SimulationError
+from sim.tasks import TASKS
+from sim.vec_env import SEED_RANGES, ChunkStep, Demonstration, EnvSpec, SimulationError
 from tests.vla_rl.independent import Independent
 from vla_rl.batch import Episode
 from vla_rl.config import EvalConfig
-from vla_rl.evaluate import Evaluation, TaskResult, evaluate, format_table
+from vla_rl.evaluate import Evaluation, TaskResult, _of_expert, evaluate, evaluate_experts, format_table
 from vla_rl.statistics import wilson
 from vla_rl.video import record, save_media
 
@@ -172,6 +174,31 @@ def test_pairing_needs_the_same_initial_states():
     run().require_paired(run(), "a and b")
     with pytest.raises(UserError, match="a and b were not evaluated on the same"):
         run().require_paired(run(episodes=5), "a and b")
+
+
+def test_experts_are_evaluated_from_the_seeds_of_policies():
+    config = EvalConfig(episodes=5, skip=3)
+    seen = []
+    with sim.make("mujoco", ("reach", "drawer"), 4, 1, image_px=16) as env:
+        found = evaluate_experts(env, ("reach", "drawer"), config, lambda *progress: seen.append(progress))
+        with pytest.raises(UserError, match="experts know the task without its instruction"):
+            evaluate_experts(env, ("reach",), EvalConfig(shuffled=True))
+    assert [(t.task, t.first_seed, t.outcomes, t.at_end) for t in found.tasks] == [
+        (t, 2_000_003, "11111", "11111") for t in ("reach", "drawer")
+    ]
+    assert seen[-1] == (10, 10)
+    assert all(0 < steps < TASKS[row.task].horizon for row in found.tasks for steps in row.steps)
+    found.require_paired(found.model_copy(), "a copy")
+
+
+def test_an_expert_that_only_passes_the_goal_is_not_there_at_the_end():
+    """Success at the second of four steps, and a failure, by hand."""
+    passed, failed = np.array([False, True, False, False]), np.zeros(4, bool)
+    rows = [
+        Demonstration("reach", seed, "", {}, np.zeros((4, 7)), np.zeros((4, 7)), success) for seed, success in enumerate((passed, failed))
+    ]
+    row = _of_expert("reach", 0, rows)
+    assert (row.outcomes, row.at_end, row.steps) == ("10", "00", (2, 4))
 
 
 def test_table_shows_rates_and_intervals():

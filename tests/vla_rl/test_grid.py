@@ -212,6 +212,16 @@ def test_an_edited_preset_is_another_run(lab):
         lab.run()
 
 
+def test_a_cell_evaluates_the_scripted_experts(tmp_path, capsys):
+    path = tmp_path / "grids" / "experts.yaml"
+    path.parent.mkdir()
+    path.write_text("name: experts\nseeds: [0]\ncells:\n  mujoco: {evaluate: expert, set: {sim.backend: mujoco}}\n")
+    run_grid(path, (), tmp_path / "runs", dry_run=True)
+    assert (
+        f"vla-rl eval expert --out {tmp_path / 'runs' / 'experts' / 'mujoco-s0'} --seed 0 --sim.backend mujoco" in capsys.readouterr().out
+    )
+
+
 def test_dry_run_prints_commands_and_does_nothing(lab, capsys):
     assert lab.run(dry_run=True) == []
     assert not lab.runs.exists()
@@ -225,7 +235,7 @@ def test_dry_run_prints_commands_and_does_nothing(lab, capsys):
         ("init: student", "init: opd", "circle: opd → opd"),
         ("init: student", "init: demos", "must name a cell with preset"),
         ("data: demos, seeds: [7]", "data: student, seeds: [7]", "must name a cell with collect"),
-        ("init: student", "init: expert", "only teacher can be 'expert'"),
+        ("init: student", "init: expert", "only teacher and evaluate can be 'expert'"),
         ("init: student", "innit: student", "unknown key 'cells.opd.innit'.*did you mean 'init'"),
         ("seeds: [0, 1]", "seed: [0, 1]", "unknown key 'seed'.*did you mean 'seeds'"),
         ("collect: ../demos.yaml", "collect: ../demos.yml", "no such preset"),
