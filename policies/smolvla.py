@@ -37,7 +37,7 @@ from policies.factors import Decision
 from policies.gaussian import GaussianFactors
 from policies.heads import flow
 from policies.heads.chain import Network, Output, chain_factors, greedy_chain, sample_chain
-from policies.heads.draw import given, randn
+from policies.heads.draw import executed_mode, given, randn
 from policies.heads.flow import FlowProcess
 from policies.heads.guidance import guided_chain
 from policies.heads.reduce import weighted_mean
@@ -141,6 +141,7 @@ class SmolVlaPolicy(nn.Module):
         self, context: SmolVlaContext, mode: Mode = "stochastic", temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> tuple[torch.Tensor, Decision]:
         """Draw one chunk `(B, K, A)` per context row, in the spec's units. Greedy is LeRobot's own sampler."""
+        mode = executed_mode(mode, self.config.head)
         noise = randn((len(context), *self.noise_shape), generator, self.device)
         padded, decision = sample_chain(
             self.process, self._network(context), noise, mode, self.config.head.stochastic, temperature, generator

@@ -52,7 +52,12 @@ def second_device() -> Iterator[None]:
     overwriting = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # parameters that move become tensors of another type
     try:
-        with sdpa_kernel(SDPBackend.MATH), mock.patch.object(torch, "autocast", _full_precision), _Mode():
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            mock.patch.object(torch, "autocast", _full_precision),
+            mock.patch.object(torch, "tensor", _tensor),
+            _Mode(),
+        ):
             yield
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(overwriting)
@@ -64,9 +69,19 @@ def _full_precision(device: str, dtype: torch.dtype | None, enabled: bool) -> nu
     return nullcontext()
 
 
+def _tensor(
+    data: Any, device: torch.device | str | None = None, dtype: torch.dtype | None = None, make: Any = torch.tensor
+) -> torch.Tensor:
+    """torch's own would make a tensor without numbers."""
+    value = make(data, dtype=dtype)
+    return value if device is None else value.to(device)
+
+
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     asked = kwargs.get("device")
-    tensors = [leaf for leaf in tree_leaves(args[:1] if func in ANY_INDEX else (args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = [
+        leaf for leaf in tree_leaves(args[:1] + args[2:3] if func in ANY_INDEX else (args, kwargs)) if isinstance(leaf, torch.Tensor)
+    ]
     there = [tensor for tensor in tensors if isinstance(tensor, DeviceTensor)]
     if there and func not in MOVES and any(tensor.dim() for tensor in tensors if not isinstance(tensor, DeviceTensor)):
         raise RuntimeError(f"{func}: expected all tensors to be on the same device, found meta and cpu")

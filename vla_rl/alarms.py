@@ -22,23 +22,31 @@ LIMITS = {
 """Upper limit of a metric, and what to do above it."""
 
 
-def ratio_metrics(log_ratio: torch.Tensor, mask: torch.Tensor, clip: float, clip_high: float, decision: Decision) -> dict[str, float]:
-    """How far the policy has moved from the one that rolled out.
+MOST = 80.0
+"""Log-ratio above which its exponential is not told any larger, so that logs stay finite."""
 
-    Mean importance ratio ρ, share clipped, share of the effective sample size lost, 1 − (Σρ)² / (n Σρ²), and KL(rollout‖now),
-    estimated by ρ − 1 − log ρ (joschu.net/blog/kl-approx.html), also per denoising step [nat].
+
+def ratio_metrics(log_ratio: torch.Tensor, mask: torch.Tensor, clip: float, clip_high: float) -> dict[str, float]:
+    """Mean importance ratio ρ, share clipped, and the share of the effective sample size lost: 1 − (Σρ)² / (n Σρ²).
+
+    `log_ratio` `(B, F)` at the level that the surrogate clips at. Finite for every finite one.
     """
-    log_ratio = log_ratio.detach()
-    ratio = log_ratio.exp()[mask]
+    logs = log_ratio.detach()[mask]
+    ratio = logs.clamp(max=MOST).exp()
     clipped = (ratio < 1 - clip) | (ratio > 1 + clip_high)
-    ess = ratio.sum() ** 2 / (len(ratio) * (ratio**2).sum())
-    metrics = {"ratio": ratio.mean().item(), "clip_fraction": clipped.float().mean().item(), "ess_lost": 1 - ess.item()}
-    return metrics | _mean_and_steps("rollout_kl", log_ratio.exp() - 1 - log_ratio, mask, decision)
+    kept = (2 * logs.logsumexp(0) - (2 * logs).logsumexp(0)).exp() / len(logs)
+    return {"ratio": ratio.mean().item(), "clip_fraction": clipped.float().mean().item(), "ess_lost": 1 - kept.item()}
 
 
-def factor_metrics(student: Factors, target: Factors | None, decision: Decision) -> dict[str, float]:
-    """Entropy per factor, and with a target the reverse KL per factor and per denoising step [nat]."""
+def factor_metrics(student: Factors, target: Factors | None, decision: Decision, behaviour: torch.Tensor) -> dict[str, float]:
+    """Entropy and KL(rollout‖now) per factor, and with a target the reverse KL; KLs also per denoising step [nat].
+
+    KL(rollout‖now) is estimated by ρ − 1 − log ρ (joschu.net/blog/kl-approx.html) from `behaviour` `(B, F)`, the rollout's
+    log-probabilities.
+    """
+    log_ratio = torch.where(student.mask, student.log_prob().detach() - behaviour, 0)
     metrics = {"entropy": masked_mean(student.entropy(), student.mask).item()}
+    metrics |= _mean_and_steps("rollout_kl", log_ratio.clamp(max=MOST).exp() - 1 - log_ratio, student.mask, decision)
     if target is not None:
         metrics |= _mean_and_steps("reverse_kl", student.kl(target, "reverse"), student.mask, decision)
     return metrics

@@ -56,6 +56,8 @@ def bench_latency(folders: list[Path], config: LatencyConfig) -> dict[str, float
         calls[str(folder)] = _ours(policy, obs)
         if policy.config.name == "smolvla":
             calls[f"{folder} by LeRobot"] = _lerobots(policy, obs)
+            if config.compile:
+                print(f"{folder}: not compiled, LeRobot calls SmolVLA's layers past the compiled entry")
         elif config.compile:
             compute = ComputeConfig(device=config.device, compile=True)
             calls[f"{folder} compiled"] = _ours(prepare(load_policy(folder), compute), obs)
@@ -66,6 +68,8 @@ def bench_latency(folders: list[Path], config: LatencyConfig) -> dict[str, float
         for name in list(calls)[:: 1 if repeat % 2 else -1]:  # alternate the order, so that no one always goes first
             started = time.perf_counter()
             calls[name]()
+            if config.device.startswith("cuda"):
+                torch.cuda.synchronize(config.device)
             times[name].append(1e3 * (time.perf_counter() - started))
     result = _report(times)
     if config.out is not None:

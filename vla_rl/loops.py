@@ -160,15 +160,17 @@ def _warn(row: dict[str, Any], warned: set[str]) -> None:
 
 def _require_signal(run: Run, algorithm: OnPolicy, progress: Progress, row: dict[str, Any]) -> None:
     """Save, then raise `NoSignalError`, when rewards were all equal (GRPO: within every group) and not all good for long."""
-    equal = row.get("dropped_decisions") == 1 or row.get("reward_std") == 0
+    equal = row.get("dropped_decisions") == 1 or row.get("reward_range") == 0
     progress.idle = progress.idle + 1 if equal and row["rollout_success"] < 1 else 0
     if progress.idle >= PATIENCE:
         _save(run, algorithm, progress)
         grouped = isinstance(algorithm, Grpo)
+        dense = isinstance(algorithm, Ppo) and algorithm.config.reward == "dense"
+        advice = ", or enlarge algorithm.group" if grouped else "" if dense else ", or set algorithm.reward dense"
         raise NoSignalError(
             f"rewards of the last {PATIENCE} updates were all equal{' within every group' if grouped else ''}"
             f" (success {row['rollout_success']:.0%}): {run.config.algorithm.name} learns nothing from them; start from a better"
-            f" student (opd or more sft), or {'enlarge algorithm.group' if grouped else 'set algorithm.reward dense'}"
+            f" student (opd or more sft){advice}"
         )
 
 

@@ -6,6 +6,7 @@ METRICS = {
     "entropy": "entropy per factor [nat]",
     "reverse_kl": "KL(student‖teacher) per factor [nat]",
     "rollout_kl": "KL(rollout‖now) per factor [nat]",
+    "reference_kl": "KL(policy‖reference) per factor [nat]",
     "ratio": "mean importance ratio",
     "clip_fraction": "share of ratios clipped",
     "ess_lost": "share of the effective sample size lost",

@@ -94,19 +94,14 @@ def plot_metric(summaries: Sequence[Summary], name: str, label: str) -> str:
             curves = [_points(r.curve, "update", name) for r in summary.results]
             _band(axes, curves, colour(index), summary.cell)
         axes.set(xlabel="updates", ylabel=label)
-        axes.set_ylim(bottom=0)
+        _from_zero(axes)
         axes.legend(frameon=False)
         return _svg(figure)
 
 
 def plot_steps(summaries: Sequence[Summary], name: str, label: str) -> str:
     """SVG text of a metric at each denoising step, mean of the last updates and of seeds; empty if no run recorded it."""
-    last = {s.cell: [row for r in s.results for row in r.curve[-WINDOW:]] for s in summaries}
-    prefix = f"{name}_step"
-    steps = {
-        cell: sorted({int(key.removeprefix(prefix)) for row in rows for key in row if key.startswith(prefix)})
-        for cell, rows in last.items()
-    }
+    steps = {summary.cell: step_means(summary, name) for summary in summaries}
     if not any(steps.values()):
         return ""
     with mpl.rc_context(STYLE):
@@ -114,13 +109,28 @@ def plot_steps(summaries: Sequence[Summary], name: str, label: str) -> str:
         axes = figure.subplots()
         for index, (cell, found) in enumerate(steps.items()):
             if found:
-                means = [np.mean([row[key] for row in last[cell] if (key := f"{prefix}{step}") in row]) for step in found]
-                axes.plot(found, means, color=colour(index), marker=MARKERS[index % len(MARKERS)], linewidth=2.1, label=cell)
+                axes.plot(
+                    list(found), list(found.values()), color=colour(index), marker=MARKERS[index % len(MARKERS)], linewidth=2.1, label=cell
+                )
         axes.set(xlabel=f"denoising step, 0 at pure noise (last {WINDOW} updates)", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(bottom=0)
+        _from_zero(axes)
         axes.legend(frameon=False)
         return _svg(figure)
+
+
+def step_means(summary: Summary, name: str) -> dict[int, float]:
+    """Denoising step → mean of a metric over the last updates of all runs of a cell; empty where it has no steps."""
+    rows = [row for result in summary.results for row in result.curve[-WINDOW:]]
+    prefix = f"{name}_step"
+    steps = sorted({int(key.removeprefix(prefix)) for row in rows for key in row if key.startswith(prefix)})
+    return {step: float(np.mean([row[f"{prefix}{step}"] for row in rows if f"{prefix}{step}" in row])) for step in steps}
+
+
+def _from_zero(axes: Axes) -> None:
+    """Begin at zero where nothing is negative; entropies of densities may be."""
+    if axes.dataLim.y0 >= 0:
+        axes.set_ylim(bottom=0)
 
 
 def _draw_success(axes: Axes, summaries: Sequence[Summary], budget: str, references: bool) -> None:

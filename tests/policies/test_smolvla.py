@@ -15,7 +15,7 @@ pytest.importorskip("num2words", reason="SmolVLA needs the extra 'lerobot-vla'")
 
 from policies.deployed import draw_noise, open_bundle
 from policies.folder import FolderError, load_policy, make_policy, save_policy
-from policies.interface import SpecError, UserError
+from policies.interface import PolicyError, SpecError, UserError
 from policies.pack import pack
 from policies.smolvla import SmolVlaPolicy
 from tests.policies.bundles import describe
@@ -131,6 +131,16 @@ def test_rows_of_a_context_are_those_of_the_batch(policy: SmolVlaPolicy) -> None
         _, decision = policy.sample(context, "stochastic", 1.0, torch.Generator().manual_seed(0))
         whole, part = (policy.factors(c, d, m) for c, d, m in ((context, decision, MASK), (context[index], decision[index], MASK[:3])))
     assert torch.allclose(whole.log_prob()[index], part.log_prob(), atol=1e-4)
+
+
+def test_without_noise_it_acts_greedily_and_has_no_likelihood(vlm: Path) -> None:
+    settings = tiny_smolvla(vlm)
+    policy = make_policy(settings.model_copy(update={"head": settings.head.model_copy(update={"noise_level": 0.0})}), SPEC)
+    context = policy.encode(observations(2))
+    chunks = [policy.sample(context, mode, 1.0, torch.Generator().manual_seed(0)) for mode in ("stochastic", "greedy")]
+    assert torch.equal(chunks[0][0], chunks[1][0]) and chunks[0][1].mode == "greedy"
+    with pytest.raises(PolicyError, match="nothing to score"):
+        policy.factors(context, chunks[0][1], torch.ones(2, SPEC.chunk, SPEC.action.dim, dtype=torch.bool))
 
 
 def test_gradients_reach_the_expert_through_the_cached_prefix(policy: SmolVlaPolicy) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
 from policies.config import DiffusionHeadConfig, FlowHeadConfig, GaussianHeadConfig, HeadConfig, PolicyConfig, TokenHeadConfig
-from policies.folder import save_policy
+from policies.folder import make_policy, save_policy
 from policies.interface import Observation
 from policies.vla import VlaPolicy
+from tests.policies.tiny_vlm import make_vlm, tiny_smolvla
 from tests.second_device import second_device
 from tests.vla_rl.counting import SPEC, CountingEnv
 from tests.vla_rl.test_training import demos, metrics, weights
@@ -88,12 +90,39 @@ def test_a_run_there_has_every_tensor_in_its_place_and_nearly_the_cpus_numbers(n
 def test_the_second_device_refuses_what_cuda_would() -> None:
     with second_device():
         there, here = torch.ones(3, device="meta"), torch.ones(3)
-        for mixed in (lambda: there + here, lambda: here[there > 0], lambda: torch.randn(3, device="meta", generator=torch.Generator())):
+        for mixed in (
+            lambda: there.index_put((torch.tensor([0]),), here[:1]),
+            lambda: there + here,
+            lambda: here[there > 0],
+            lambda: torch.randn(3, device="meta", generator=torch.Generator()),
+        ):
             with pytest.raises(RuntimeError, match=r"meta|of its device"):
                 mixed()
         with pytest.raises((RuntimeError, TypeError)):
             there.numpy()
         assert (there + 1).sum().item() == 6
+
+
+def test_smolvla_has_every_tensor_in_its_place_too(tmp_path: Path) -> None:
+    pytest.importorskip("num2words", reason="SmolVLA needs the extra 'lerobot-vla'")
+    settings = tiny_smolvla(make_vlm(tmp_path), steps=2)
+    obs, mask = CountingEnv(3).reset(range(3), range(3), ["count"] * 3), torch.ones(3, 4, 1, dtype=torch.bool)
+    results = []
+    for place in ("cpu", "meta"):
+        with second_device() if place == "meta" else nullcontext():
+            torch.manual_seed(0)
+            smolvla = make_policy(settings, SPEC).to(place)
+            context = smolvla.encode(obs)
+            chunk, decision = smolvla.sample(context, "stochastic", 1.0, torch.Generator().manual_seed(0))
+            chunk, there = chunk.detach().to(place), mask.to(place)  # LeRobot's postprocessor leaves actions on the CPU
+            log_prob = smolvla.factors(context, decision, there).log_prob()
+            expert = smolvla.implied_factors(chunk, 0.1, decision, there).log_prob()
+            loss = smolvla.sft_loss(context, chunk, there, torch.ones(3, device=place), torch.Generator().manual_seed(1))
+            (loss + log_prob.sum()).backward()
+            assert {tensor.device.type for tensor in (log_prob, expert, loss)} == {place}
+            results.append([value.detach().cpu() for value in (chunk, log_prob, expert, loss)])
+    for here, moved in zip(*results, strict=True):
+        assert torch.allclose(here, moved, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["sft", "opd", "ppo"])

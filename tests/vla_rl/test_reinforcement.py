@@ -18,8 +18,9 @@ from vla_rl.algorithms.dagger import Dagger
 from vla_rl.algorithms.grpo import Grpo
 from vla_rl.algorithms.opd import Opd
 from vla_rl.algorithms.ppo import Ppo
+from vla_rl.algorithms.sft import Sft
 from vla_rl.batch import Batch, Episode
-from vla_rl.config import DaggerConfig, GrpoConfig, OnPolicyConfig, OpdConfig, PpoConfig
+from vla_rl.config import DaggerConfig, GrpoConfig, OnPolicyConfig, OpdConfig, PpoConfig, SftConfig
 from vla_rl.errors import NoSignalError
 from vla_rl.loops import PATIENCE, on_policy
 from vla_rl.rollout import run_episodes
@@ -246,6 +247,31 @@ def test_gradient_accumulation_is_the_whole_minibatch(name: str) -> None:
 
     whole, parts = (gradient(algorithm(n), batch) for n in (1, 4))
     assert torch.dot(whole, parts) > 1 - 1e-6
+
+
+def test_accumulation_keeps_the_value_heads_gradient_with_ragged_chunks() -> None:
+    episodes = [Episode("count", seed) for seed in (1, 2, 4, 99)]
+    batch, _ = run_episodes(counting_policy(), CountingEnv(2), episodes, mode="stochastic", seed=0, keep=True)
+    assert batch is not None
+    gradients = []
+    for accumulate in (1, 4):
+        algorithm = Ppo(counting_policy(), PpoConfig.model_validate(ONE_STEP | {"grad_clip": 1e9}), accumulate=accumulate)
+        torch.manual_seed(1)
+        torch.nn.init.normal_(algorithm.critic.net[-1].weight)
+        algorithm.update(batch, torch.Generator().manual_seed(0))
+        gradients.append(torch.cat([p.grad.flatten() for p in algorithm.critic.parameters() if p.grad is not None]))
+    assert torch.allclose(*gradients, rtol=1e-4, atol=1e-7)
+
+
+def test_accumulation_keeps_sfts_gradient_where_chunks_pass_the_end() -> None:
+    obs = CountingEnv(4).reset(range(4), range(4), ["count"] * 4)
+    chunk, mask = torch.rand(4, 4, 1), torch.arange(4) < torch.tensor([[1], [2], [4], [4]])
+    gradients = []
+    for accumulate in (1, 4):
+        algorithm = Sft(counting_policy(), SftConfig(shift_px=0, grad_clip=1e9), accumulate)
+        algorithm.update(obs, chunk, mask, 0, torch.Generator().manual_seed(0))
+        gradients.append(torch.cat([p.grad.flatten() for p in algorithm.policy.parameters() if p.grad is not None]))
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("settings", [PPO, GrpoConfig(), OpdConfig(), DaggerConfig()])

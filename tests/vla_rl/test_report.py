@@ -5,12 +5,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from policies.interface import UserError
 from vla_rl.compare import collection_costs, compare, paired_rows, reach_rows, table_rows, task_rows
 from vla_rl.evaluate import Evaluation, TaskResult
 from vla_rl.metrics import is_kept
-from vla_rl.plots import plot_metrics
+from vla_rl.plots import _from_zero, plot_metrics, step_means
 from vla_rl.results import load_results, summarise
 from vla_rl.statistics import wilson
 from vla_rl.tables import markdown_table
@@ -220,11 +221,21 @@ def test_metrics_are_kept_and_drawn_also_per_denoising_step(runs, tmp_path):
         for row in result["curve"]:
             row |= {"reverse_kl": 1.0, "reverse_kl_step0": 0.5, "reverse_kl_step2": 2.0, "ratio": 1.0}
         path.write_text(json.dumps(result))
+    (opd,) = [summary for summary in summarise(load_results([runs])) if summary.cell == "opd"]
+    assert step_means(opd, "reverse_kl") == {0: 0.5, 2: 2.0} and step_means(opd, "ratio") == {}
     assert set(plot_metrics(summarise(load_results([runs])))) == {"entropy", "reverse_kl", "reverse_kl_steps", "ratio"}
     compare([runs], tmp_path / "out")
     assert (tmp_path / "out" / "reverse_kl_steps.svg").read_text().startswith("<svg")
     kept = ("reverse_kl", "reverse_kl_step11", "rollout_kl", "zero_variance_groups")
     assert all(map(is_kept, kept)) and not any(map(is_kept, ("loss", "grad_norm", "lr_step1")))
+
+
+@pytest.mark.parametrize(("values", "bottom"), [([1.0, 3.0], 0.0), ([-7.0, -2.0], -7.25)])
+def test_axes_begin_at_zero_unless_something_is_negative(values, bottom):
+    axes = Figure().subplots()
+    axes.plot([0, 1], values)
+    _from_zero(axes)
+    assert axes.get_ylim()[0] == pytest.approx(bottom) and not axes.yaxis_inverted()
 
 
 def test_nan_is_refused(runs):

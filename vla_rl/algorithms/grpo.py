@@ -78,8 +78,8 @@ class Grpo:
         value = clipped_surrogate(ratio, advantage, student.mask, config.ratio_clip, config.ratio_clip_high)
         if target is not None and config.distill_as == "loss":
             value = value + config.distill * masked_mean(student.kl(target, "reverse"), student.mask)
-        metrics = factor_metrics(student.detach(), target, batch.decision[index])
-        metrics |= ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip_high, batch.decision[index])
+        metrics = factor_metrics(student.detach(), target, batch.decision[index], behaviour)
+        metrics |= ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip_high)
         if reference is not None:
             kl = masked_mean(student.kl(reference[index], "reverse"), student.mask)
             value, metrics = value + config.reference_kl * kl, metrics | {"reference_kl": kl.item()}

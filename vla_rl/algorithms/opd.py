@@ -54,14 +54,14 @@ class Opd:
 
     def _loss(self, student: Factors, target: Factors | None, batch: Batch, index: torch.Tensor) -> Loss:
         config, behaviour = self.config, batch.log_prob[index]
-        metrics = factor_metrics(student.detach(), target, batch.decision[index])
+        metrics = factor_metrics(student.detach(), target, batch.decision[index], behaviour)
         if target is not None and config.estimator == "exact":
             return Loss(_exact(config.signal, student, target), metrics)
         advantage = torch.full_like(behaviour, -1.0)
         if target is not None:
             advantage = sampled_reward(student, target, behaviour, config.baseline, config.credit)
         ratio = log_ratio(student.log_prob(), behaviour, student.mask, config.ratio)
-        metrics |= ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip, batch.decision[index])
+        metrics |= ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip)
         return Loss(clipped_surrogate(ratio, advantage, student.mask, config.ratio_clip), metrics)
 
 

@@ -63,31 +63,32 @@ class Ppo:
             reward, value, last_value, executed, batch.rollout, batch.terminated, config.discount, config.gae_lambda
         )
         metrics = {"value_explained": _explained(value, returns), "advantage_std": advantage.std().item()}
-        metrics["reward_std"] = reward.std(correction=0).item()
+        metrics["reward_range"] = (reward.max() - reward.min()).item()
         if config.whiten:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
         factors = batch.factor_mask.sum(1)
         advantage = advantage * decision_weight(factors, batch.rollout, factors > 0, config.loss_mean)
 
         def loss(index: torch.Tensor) -> Loss:
-            return self._loss(batch, index, advantage[index][:, None], returns[index])
+            return self._loss(batch, index, advantage[index][:, None], returns[index], factors.float().mean())
 
         rows = torch.arange(len(batch))
         metrics["log_prob_mismatch"] = mismatch(self.policy, batch, rows[: config.minibatch])
         return metrics | gradient_passes(rows, loss, self.optimizer, config, self.accumulate, generator, factors)
 
-    def _loss(self, batch: Batch, index: torch.Tensor, advantage: torch.Tensor, returns: torch.Tensor) -> Loss:
+    def _loss(self, batch: Batch, index: torch.Tensor, advantage: torch.Tensor, returns: torch.Tensor, usual: torch.Tensor) -> Loss:
+        """`usual`: mean number of factors of a decision, so that the value error, too, is a mean over factors: minibatches add up."""
         config, behaviour = self.config, batch.log_prob[index]
         context = self.policy.encode(batch.obs_at(index))
         student = self.policy.factors(context, batch.decision[index], batch.mask[index])
         ratio = log_ratio(student.log_prob(), behaviour, student.mask, config.ratio)
         policy_loss = clipped_surrogate(ratio, advantage.expand(behaviour.shape), student.mask, config.ratio_clip)
-        value_loss = 0.5 * (self.critic(self.policy.pooled(context)) - returns).square().mean()
+        value_loss = 0.5 * (self.critic(self.policy.pooled(context)) - returns).square().sum() * usual / student.mask.sum()
         value = policy_loss + config.value_weight * value_loss
         if config.entropy_weight:
             value = value - config.entropy_weight * masked_mean(student.entropy(), student.mask)
-        metrics = factor_metrics(student.detach(), None, batch.decision[index]) | {"value_loss": value_loss.item()}
-        return Loss(value, metrics | ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip, batch.decision[index]))
+        metrics = factor_metrics(student.detach(), None, batch.decision[index], behaviour) | {"value_loss": value_loss.item()}
+        return Loss(value, metrics | ratio_metrics(ratio, student.mask, config.ratio_clip, config.ratio_clip))
 
     @torch.no_grad()
     def _values(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -51,7 +51,8 @@ class Sft:
             return Loss(self.policy.sft_loss(context, chunk[index], elements[index], weight[index], generator), {})
 
         parts = torch.arange(len(chunk)).chunk(self.accumulate)
-        return gradient_step(self.optimizer, loss, parts, self.config.grad_clip, weight) | {"lr": self.optimizer.param_groups[0]["lr"]}
+        size = elements.flatten(1).sum(1).float()
+        return gradient_step(self.optimizer, loss, parts, self.config.grad_clip, size) | {"lr": self.optimizer.param_groups[0]["lr"]}
 
 
 def drop_states(obs: Observation, spec: PolicySpec, share: float, generator: torch.Generator) -> Observation:
