@@ -122,5 +122,5 @@ def test_the_table_counts_what_happened(tmp_path: Path, capsys: pytest.CaptureFi
     assert cells[0].outcomes == "11" and cells[0].success == 1 and cells[0].starved == 0 and cells[0].stops == 0
     assert 0 < cells[0].mean_border_jerk <= cells[0].border_jerk < 1 and cells[0].jump < 2 * TURN
     assert cells[2].outcomes == "00" and cells[2].stops == 2
-    assert [row["way"] for row in json.loads((tmp_path / "blends.json").read_text())] == [cell.way for cell in cells]
+    assert [row["way"] for row in json.loads((tmp_path / "blends.json").read_text())["cells"]] == [cell.way for cell in cells]
     assert "replace" in capsys.readouterr().out
