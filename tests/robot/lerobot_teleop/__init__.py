@@ -1,0 +1,1 @@
+"""A teleoperator for LeRobot's programs that needs no device."""
