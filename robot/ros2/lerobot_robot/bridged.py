@@ -31,6 +31,8 @@ from robot.ros2.wiring import image_streams, state_stream
 
 CONNECT_S = 10.0
 """How long connecting waits for bridge, joint states and images."""
+DISCOVERY_S = 1.0
+"""How long connecting looks for others who teleoperate: the graph tells of them some time after one joins it."""
 LATE_S = 0.5
 """How long an observation waits for samples that are too old, as a process that encodes videos is held up at times."""
 POLL_S = 0.005
@@ -155,7 +157,10 @@ class Bridged(Robot):
             self._failures.clear()
             follower = stack.enter_context(spinning(NAME, build, self._failures.append, self._profile.name))
             self._wait(follower, CONNECT_S)
-            if others := follower.others():
+            until_s = time.monotonic() + DISCOVERY_S
+            while not (others := follower.others()) and time.monotonic() < until_s:
+                time.sleep(POLL_S)
+            if others:
                 raise UserError(
                     f"{', '.join(others)} teleoperates {self._profile.name} already; end it, and hold the robot at `vla-rl console`"
                 )
