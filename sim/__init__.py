@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from sim.workers.vec_env import WorkerVecEnv
 
 BACKENDS = ("metaworld", "mujoco", "isaaclab")
+HUMANOID = "g1_arms"
+"""The robot of `sim.humanoid`."""
 
 
 def make(
@@ -39,8 +41,8 @@ def make(
         camera: camera preset of the backend; its first if `None`.
         horizon: control steps after which an episode is truncated; if `None`, 160 in Meta-World, else each task's own.
         paraphrases: instruction phrasings drawn at reset.
-        robot: robot of the tabletop suite; Meta-World has its own.
-        control: what actions of the tabletop suite mean; Meta-World has its own.
+        robot: robot of the tabletop suite, or `g1_arms`, the humanoid, whose tasks are its own; Meta-World has its own.
+        control: what actions of the tabletop suite and of the humanoid mean; Meta-World has its own.
         device: where Isaac Lab simulates and draws.
         randomize: what varies from episode to episode besides the initial state; nothing if `None`.
 
@@ -50,6 +52,8 @@ def make(
     """
     if backend not in BACKENDS:
         raise SimulationError(f"unknown simulator backend '{backend}'; allowed: {', '.join(BACKENDS)}")
+    if robot == HUMANOID and backend != "metaworld":
+        return _humanoid(backend, tasks, num_envs, workers, camera, horizon, paraphrases, control, randomize)
     if backend == "isaaclab":
         from sim.isaaclab.env import IsaacVecEnv
 
@@ -66,6 +70,33 @@ def make(
         from sim.randomize import require_supported
 
         require_supported(randomize, backend, ())
-    from sim.metaworld import MetaworldVecEnv
+    from sim.metaworld.env import MetaworldVecEnv
 
     return MetaworldVecEnv(tasks, num_envs, workers, image_px, camera or "corner2", horizon or 160, paraphrases)
+
+
+def _humanoid(
+    backend: str,
+    tasks: Sequence[str],
+    num_envs: int,
+    workers: int,
+    camera: str | None,
+    horizon: int | None,
+    paraphrases: Literal["train", "held_out"],
+    control: str,
+    randomize: Randomize | None,
+) -> WorkerVecEnv:
+    """The humanoid, which runs in MuJoCo, moves in joint steps, sees nothing and is pushed but not randomised."""
+    if backend != "mujoco" or control != "joint_delta":
+        raise SimulationError(
+            f"robot '{HUMANOID}' runs in sim.backend mujoco and sim.control joint_delta, got {backend} and {control}: set both"
+        )
+    if camera is not None:
+        raise SimulationError(f"robot '{HUMANOID}' has no camera, got sim.camera '{camera}': remove it")
+    if randomize is not None:
+        from sim.randomize import require_supported
+
+        require_supported(randomize, f"mujoco, robot {HUMANOID}", ())
+    from sim.humanoid.env import HumanoidVecEnv
+
+    return HumanoidVecEnv(tasks, num_envs, workers, horizon, paraphrases)

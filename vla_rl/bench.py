@@ -26,9 +26,8 @@ from pydantic import Field
 from policies.config import PolicyConfig
 from policies.folder import load_policy, save_policy
 from policies.vla import VlaPolicy
-from sim.metaworld.cameras import CAMERAS
 from sim.metaworld.scene import Scene
-from sim.metaworld.tasks import VISIBLE_SITES
+from sim.metaworld.tasks import CAMERAS, VISIBLE_SITES
 from sim.render import RenderContext, Renderer
 from sim.vec_env import SEED_RANGES
 from vla_rl.batch import Episode

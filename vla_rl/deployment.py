@@ -120,7 +120,7 @@ def seen_delays(config: SimConfig) -> tuple[float, float]:
 
 def _cameras(config: SimConfig) -> dict[str, Camera]:
     if config.backend == "metaworld":
-        from sim.metaworld.cameras import CAMERAS
+        from sim.metaworld.tasks import CAMERAS
     else:
         from sim.tabletop import CAMERAS
     return CAMERAS

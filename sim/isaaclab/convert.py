@@ -10,16 +10,14 @@ The converter wants another MuJoCo than this project does, so it lives in an env
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 
 from pxr import Gf, Sdf, Usd, UsdGeom, UsdPhysics
 
-from sim.isaaclab.cache import cache_folder
+from sim.cache import cache_folder, isolated
 from sim.isaaclab.usd import linear
 from sim.robots import ROBOTS, Robot
 from sim.vec_env import SimulationError
@@ -92,21 +90,8 @@ def linearise_colours(stage: Usd.Stage) -> None:
 
 
 def _converter() -> Path:
-    """The converter's command, installed when it is needed for the first time."""
-    home = cache_folder() / CONVERTER.replace("==", "-")
-    command = home / "bin" / "mujoco_usd_converter"
-    if command.is_file():
-        return command
-    print(f"installing {CONVERTER} into {home}", file=sys.stderr)
-    shutil.rmtree(home, ignore_errors=True)
-    venv.create(home, with_pip=True)
-    done = subprocess.run(
-        [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", CONVERTER], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        shutil.rmtree(home, ignore_errors=True)
-        raise SimulationError(f"cannot install {CONVERTER}, which converts robot models to USD: {done.stderr.strip()[-500:]}")
-    return command
+    """The converter's command."""
+    return isolated(CONVERTER, "converts robot models to USD") / "bin" / "mujoco_usd_converter"
 
 
 if __name__ == "__main__":

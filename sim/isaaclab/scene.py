@@ -18,8 +18,8 @@ from isaaclab_newton.renderers import NewtonWarpRendererCfg
 from isaaclab_newton.sim.schemas import MujocoRigidBodyCfg, NewtonArticulationCfg
 from scipy.spatial.transform import Rotation
 
+from sim.cache import cache_folder
 from sim.camera import Camera
-from sim.isaaclab.cache import cache_folder
 from sim.isaaclab.convert import robot_usd
 from sim.isaaclab.graph import NewtonCpuGraphManager, require_checked_versions
 from sim.isaaclab.usd import linear, write_body, write_fixture, write_table

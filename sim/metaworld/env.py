@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from policies.interface import ActionSpec, Entry
-from sim.metaworld.cameras import CAMERAS
 from sim.metaworld.instructions import Paraphrases
 from sim.metaworld.state import Settings, Slot, entry_names
-from sim.metaworld.tasks import TASKS
+from sim.metaworld.tasks import CAMERAS, TASKS
 from sim.vec_env import EnvSpec
 from sim.workers.process import WorkerProcess
 from sim.workers.vec_env import WorkerVecEnv, check_name, require_positive

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from sim.metaworld.cameras import CAMERAS
 from sim.metaworld.instructions import draw
 from sim.metaworld.scene import Scene
 from sim.metaworld.state import Settings, Slot, entry_names
-from sim.metaworld.tasks import VISIBLE_SITES
+from sim.metaworld.tasks import CAMERAS, VISIBLE_SITES
 from sim.render import RenderContext, Renderer
 from sim.resets import State
 from sim.vec_env import Demonstration, Render, SimulationError

@@ -154,5 +154,18 @@ def test_unsuitable_spec_is_refused() -> None:
     image, state, text = SPEC.entries
     with pytest.raises(SpecError, match="multiples of 16"):
         VlaPolicy(PolicyConfig(), SPEC.model_copy(update={"entries": (image.model_copy(update={"shape": (30, 30, 3)}), state, text)}))
-    with pytest.raises(SpecError, match="at least one image"):
-        VlaPolicy(PolicyConfig(), SPEC.model_copy(update={"entries": (state, text)}))
+    with pytest.raises(SpecError, match="at least one state"):
+        VlaPolicy(PolicyConfig(), SPEC.model_copy(update={"entries": (image, text)}))
+
+
+def test_a_policy_without_a_camera_decides_from_state_and_words() -> None:
+    _, state, text = SPEC.entries
+    spec = SPEC.model_copy(update={"entries": (state, text)})
+    torch.manual_seed(0)
+    policy = VlaPolicy(PolicyConfig(), spec)
+    obs = {name: value for name, value in observations(2).items() if name in (state.name, text.name)}
+    told = obs | {text.name: np.array(["something else"] * 2)}
+    with torch.no_grad():
+        features, others = policy.encode(obs).features, policy.encode(told).features
+    assert features.shape == (2, spec.chunk, policy.width)
+    assert not torch.allclose(features, others)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sim.camera import Camera
-from sim.metaworld.cameras import CAMERAS as METAWORLD
+from sim.metaworld.tasks import CAMERAS as METAWORLD
 from sim.render import RenderContext, Renderer
 from sim.tabletop import CAMERAS as TABLETOP
 

@@ -7,9 +7,8 @@ os.environ.setdefault("MUJOCO_GL", "osmesa")
 import numpy as np
 import pytest
 
-from sim.metaworld.cameras import CAMERAS
 from sim.metaworld.scene import Scene
-from sim.metaworld.tasks import VISIBLE_SITES
+from sim.metaworld.tasks import CAMERAS, VISIBLE_SITES
 from sim.render import RenderContext, Renderer
 
 PX = 96

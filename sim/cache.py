@@ -1,0 +1,58 @@
+"""Where generated files are kept between runs, and packages that this project's own environment cannot hold."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+from sim.vec_env import SimulationError
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/vla-rl`, by default `~/.cache/vla-rl`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla-rl"
+
+
+def isolated(requirement: str, purpose: str, dependencies: bool = True) -> Path:
+    """A virtual environment that holds one pinned package, `name==version`, installed when it is needed for the first time.
+
+    Args:
+        requirement: what pip installs.
+        purpose: what it is for, as the end of "…, which …".
+        dependencies: also what it depends on; without, only its files are of use.
+
+    Raises:
+        SimulationError: it cannot be installed.
+    """
+    home = cache_folder() / requirement.replace("==", "-")
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with Path(f"{home}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process installs, others wait
+        if not (home / "installed").is_file():
+            _install(requirement, purpose, dependencies, home)
+    return home
+
+
+def _install(requirement: str, purpose: str, dependencies: bool, home: Path) -> None:
+    print(f"installing {requirement} into {home}", file=sys.stderr)
+    shutil.rmtree(home, ignore_errors=True)
+    venv.create(home, with_pip=True)
+    only = [] if dependencies else ["--no-deps"]
+    done = subprocess.run(
+        [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *only, requirement], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        shutil.rmtree(home, ignore_errors=True)
+        raise SimulationError(f"cannot install {requirement}, which {purpose}: {done.stderr.strip()[-500:]}")
+    (home / "installed").touch()
+
+
+def packages(environment: Path) -> Path:
+    """Where the packages of a virtual environment lie."""
+    return Path(sysconfig.get_path("purelib", "venv", {"base": str(environment), "platbase": str(environment)}))

@@ -1,0 +1,125 @@
+"""One G1 in MuJoCo: reset, step, and what it feels."""
+
+from __future__ import annotations
+
+import math
+
+import mujoco
+import numpy as np
+
+from sim.humanoid import stance
+from sim.humanoid.g1 import ARM_DOF, ARM_JOINTS, BODY_JOINTS, CONTROL_STEPS, home
+from sim.humanoid.model import HAND_POINT, HANDS, HEIGHT, PELVIS, TORSO, compiled
+from sim.humanoid.pushes import push
+from sim.vec_env import SimulationError
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+FALLEN_M = 0.55
+"""Height of the pelvis below which the robot has fallen."""
+UPRIGHT = 0.7
+"""Cosine of the pelvis' tilt below which it has."""
+ARMS_HOME = np.array(home(ARM_JOINTS))
+
+
+class Body:
+    """The robot on its floor. It stands by itself; whoever steps it commands the arms."""
+
+    def __init__(self) -> None:
+        self.model = compiled()
+        self.data = mujoco.MjData(self.model)
+        self._arms_q = np.array([self.model.joint(name).qposadr[0] for name in ARM_JOINTS])
+        self._arms_v = np.array([self.model.joint(name).dofadr[0] for name in ARM_JOINTS])
+        self._body_q = np.array([self.model.joint(name).qposadr[0] for name in BODY_JOINTS])
+        self._pelvis, self._torso = self.model.body(PELVIS).id, self.model.body(TORSO).id
+        self._hands = [self.model.body(name).id for name in HANDS]
+        self._warning = self.data.warning[mujoco.mjtWarning.mjWARN_BADQACC]
+        self._seed = 0
+        self.limits = np.array([self.model.joint(name).range for name in ARM_JOINTS])
+        """`(14, 2)` range of each arm joint [rad]."""
+
+    def reset(self, seed: int, offset: np.ndarray) -> None:
+        """Stand at home, arms off it by `offset` `(14,)` [rad]; `seed` decides the pushes."""
+        mujoco.mj_resetData(self.model, self.data)
+        self._seed = seed
+        self.data.qpos[:7] = (0.0, 0.0, HEIGHT, 1.0, 0.0, 0.0, 0.0)
+        self.data.qpos[self._body_q] = stance.STANDING
+        self.data.qpos[self._arms_q] = np.clip(ARMS_HOME + offset, *self.limits.T)
+        self.command(self.arms)
+        self._locate()
+
+    def command(self, arms: np.ndarray) -> None:
+        """Where the arms' servos are to go, `(14,)` [rad]."""
+        self.data.ctrl[len(BODY_JOINTS) :] = arms
+
+    def step(self, steps: int = CONTROL_STEPS) -> None:
+        """Some physics steps; balance is kept at each. Raises `SimulationError` when the physics diverges."""
+        for _ in range(steps):
+            self.data.ctrl[: len(BODY_JOINTS)] = stance.targets(self.down, self.data.qvel[3:6])
+            self.data.xfrc_applied[self._torso, :3] = push(self._seed, self.data.time)
+            mujoco.mj_step(self.model, self.data)
+        self._locate()
+        if self._warning.number or not math.isfinite(self.data.qpos.sum()):
+            raise SimulationError("the physics diverged")
+
+    @property
+    def arms(self) -> np.ndarray:
+        """`(14,)` positions [rad]."""
+        return self.data.qpos[self._arms_q].copy()
+
+    @property
+    def arm_rates(self) -> np.ndarray:
+        """`(14,)` [rad/s]."""
+        return self.data.qvel[self._arms_v].copy()
+
+    @property
+    def arm_efforts(self) -> np.ndarray:
+        """`(14,)` [N·m]."""
+        return self.data.qfrc_actuator[self._arms_v].copy()
+
+    @property
+    def down(self) -> np.ndarray:
+        """`(3,)` unit vector of gravity in the pelvis' frame, as its accelerometer shows at rest."""
+        return -self._rotation[2]
+
+    @property
+    def standing(self) -> bool:
+        """Whether it has not fallen."""
+        return bool(self.data.qpos[2] > FALLEN_M and -self.down[2] > UPRIGHT)
+
+    @property
+    def hands(self) -> np.ndarray:
+        """`(2, 3)` left and right hand in the pelvis' frame [m]."""
+        return np.stack([self._rotation.T @ (self._point(hand) - self.data.xpos[self._pelvis]) for hand in self._hands])
+
+    def hand_jacobians(self) -> np.ndarray:
+        """`(2, 3, 7)` velocity of each hand in the pelvis' frame per velocity of its arm's joints."""
+        found, full = [], np.empty((3, self.model.nv))
+        for side, hand in enumerate(self._hands):
+            mujoco.mj_jac(self.model, self.data, full, None, self._point(hand), hand)
+            found.append(self._rotation.T @ full[:, self._arms_v[side * ARM_DOF : (side + 1) * ARM_DOF]])
+        return np.stack(found)
+
+    def save(self) -> np.ndarray:
+        """Everything that stepping depends on, besides the seed."""
+        saved = np.empty(mujoco.mj_stateSize(self.model, STATE))
+        mujoco.mj_getState(self.model, self.data, saved, STATE)
+        return saved
+
+    def load(self, seed: int, saved: np.ndarray) -> None:
+        """Continue from what `save` returned, bit by bit."""
+        self._seed = seed
+        mujoco.mj_setState(self.model, self.data, saved, STATE)
+        self._locate()
+
+    @property
+    def _rotation(self) -> np.ndarray:
+        """`(3, 3)` from the pelvis' frame to the world's."""
+        return self.data.xmat[self._pelvis].reshape(3, 3)
+
+    def _point(self, hand: int) -> np.ndarray:
+        return self.data.xpos[hand] + self.data.xmat[hand].reshape(3, 3) @ HAND_POINT
+
+    def _locate(self) -> None:
+        """Bring poses up to date with the coordinates, and nothing else, so that stepping on is not disturbed."""
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
