@@ -17,9 +17,9 @@ ARM_JOINTS = tuple(f"{side}_{part}_joint" for side in SIDES for part in _ARM)
 ARM_DOF = len(_ARM)
 
 
-HOME = {"hip_pitch": -0.1, "knee": 0.3, "ankle_pitch": -0.2, "shoulder_pitch": 0.35, "elbow": 0.87}
+HOME = {"hip_pitch": -0.1, "knee": 0.3, "ankle_pitch": -0.2, "shoulder_pitch": 0.2, "elbow": 0.6}
 """Where joints stand [rad], by part; 0 where nothing is said. Shoulders are rolled outwards."""
-SHOULDER_ROLL = 0.18
+SHOULDER_ROLL = 0.3
 """[rad]; the right one's is the negative."""
 
 

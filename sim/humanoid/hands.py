@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim.humanoid.body import ARMS_HOME, Body
-from sim.humanoid.g1 import ARM_DOF
+from sim.humanoid.g1 import ARM_DOF, ARM_JOINTS
 
 CLOSE = 0.05
 """Largest distance of a hand from its spot [m]."""
@@ -19,8 +19,8 @@ STEP = 0.03
 SPREAD = 0.1
 """Half the range of where arm joints start around home [rad]."""
 SPOTS = {
-    "high in front": (0.25, 0.15, 0.45),
-    "in front": (0.33, 0.15, 0.2),
+    "high in front": (0.25, 0.2, 0.45),
+    "in front": (0.33, 0.2, 0.2),
     "low in front": (0.25, 0.2, -0.02),
     "high to the side": (0.05, 0.4, 0.48),
     "out to the side": (0.08, 0.47, 0.25),
@@ -41,8 +41,10 @@ FASTEST = 0.025
 """Longest step of a hand's target [m]."""
 DAMPING = 0.08
 """λ of damped least squares."""
-POSTURE = 0.02
-"""Share of the way home that is taken per control step where it does not move the hand."""
+POSTURE = 0.1
+"""Share of the way to `ELBOWS_OUT` that is taken per control step where it does not move the hand."""
+ELBOWS_OUT = ARMS_HOME + np.array([joint.endswith("shoulder_roll_joint") for joint in ARM_JOINTS]) * np.sign(ARMS_HOME) * 0.2
+"""Arm joints that keep the forearms off the torso [rad]."""
 
 
 @dataclass(frozen=True)
@@ -107,5 +109,5 @@ def expert(body: Body, goal: np.ndarray, command: np.ndarray) -> np.ndarray:
         inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING**2 * np.eye(3))
         arm = slice(side * ARM_DOF, (side + 1) * ARM_DOF)
         free = np.eye(ARM_DOF) - inverse @ jacobian
-        moves.append(inverse @ way + POSTURE * free @ (ARMS_HOME[arm] - command[arm]))
+        moves.append(inverse @ way + POSTURE * free @ (ELBOWS_OUT[arm] - command[arm]))
     return np.clip(np.concatenate(moves) / STEP, -1.0, 1.0).astype(np.float32)

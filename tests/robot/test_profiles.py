@@ -19,7 +19,7 @@ ARM7 = ROOT / "configs" / "robots" / "arm7.yaml"
 
 
 def test_all_are_there():
-    assert [path.stem for path in PROFILES] == ["arm7", "bimanual", "g1", "panda", "so101", "ur5e"]
+    assert [path.stem for path in PROFILES] == ["arm7", "bimanual", "g1", "g1_arms", "panda", "so101", "ur5e"]
 
 
 @pytest.fixture(params=PROFILES, ids=lambda path: path.stem)

@@ -1,0 +1,161 @@
+"""The G1 that stands by itself: balance, its task, its environment, and the profile that describes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sim
+from robot.kinematics import CapsuleModel, Chain
+from robot.profile import load_profile
+from sim.humanoid import hands, stance
+from sim.humanoid.body import ARMS_HOME, Body
+from sim.humanoid.g1 import ARM_JOINTS, BODY_JOINTS
+from sim.humanoid.pushes import FORCE_N, LASTS_S, PERIOD_S, push
+from sim.vec_env import SimulationError
+from sim.workers.vec_env import WorkerVecEnv
+
+PROFILE = Path(__file__).parents[2] / "configs" / "robots" / "g1_arms.yaml"
+STEPS = 250
+"""Five seconds."""
+
+
+def env(num_envs: int = 2, tasks: tuple[str, ...] = ("hands",), **settings: object) -> WorkerVecEnv:
+    return sim.make("mujoco", list(tasks), num_envs, 1, robot=sim.HUMANOID, control="joint_delta", **settings)  # pyright: ignore[reportArgumentType]
+
+
+def test_ankles_answer_a_tilt_and_nothing_else_does():
+    leaning = stance.targets(np.array([np.sin(0.1), 0.0, -np.cos(0.1)]), np.array([0.0, 0.5, 0.0])) - stance.STANDING
+    pitch = [BODY_JOINTS.index(f"{side}_ankle_pitch_joint") for side in ("left", "right")]
+    assert np.allclose(leaning[pitch], stance.TILT * 0.1 + stance.RATE * 0.5)
+    assert np.count_nonzero(leaning) == 2
+    to_the_right = stance.targets(np.array([0.0, -np.sin(0.1), -np.cos(0.1)]), np.zeros(3)) - stance.STANDING
+    assert to_the_right[BODY_JOINTS.index("left_ankle_roll_joint")] == pytest.approx(0.6 * 0.1)
+
+
+def test_pushes_come_once_in_every_period_and_follow_from_the_seed():
+    times = np.arange(0, 6 * PERIOD_S, 0.005)
+    forces = np.array([push(7, time_s) for time_s in times])
+    strength = np.linalg.norm(forces, axis=1)
+    assert np.isclose((strength > 0).sum() * 0.005, 6 * LASTS_S, atol=6 * 0.005)
+    assert FORCE_N[0] <= strength[strength > 0].min() <= strength.max() <= FORCE_N[1]
+    assert np.array_equal(forces, [push(7, time_s) for time_s in times])
+    assert not np.array_equal(forces, [push(8, time_s) for time_s in times])
+
+
+def test_it_stands_under_pushes_and_falls_without_its_ankles(monkeypatch: pytest.MonkeyPatch):
+    def stands(seed: int) -> bool:
+        body = Body()
+        body.reset(seed, np.zeros(14))
+        for _ in range(STEPS):
+            body.step()
+        return body.standing
+
+    assert all(stands(seed) for seed in range(5))
+    monkeypatch.setattr("sim.humanoid.stance.targets", lambda down, rate: stance.STANDING)
+    assert sum(stands(seed) for seed in range(5)) <= 2
+
+
+def test_the_expert_solves_the_task_without_touching_itself():
+    profile = load_profile(PROFILE)
+    chain = Chain(profile.chain, profile.names)
+    assert profile.collision is not None
+    capsules = CapsuleModel(chain, profile.collision.capsules, profile.collision.pairs)
+    body, gaps, solved = Body(), [], 0
+    for seed in range(2_000_000, 2_000_020):
+        start = hands.Start.of(seed)
+        body.reset(seed, start.offset)
+        command = body.arms.astype(np.float32)
+        for _ in range(200):
+            command = hands.follow(command, hands.expert(body, start.goal, command), body.limits)
+            body.command(command)
+            body.step()
+            gaps.append(capsules.distances(chain.poses(body.arms[None])).min())
+            if hands.success(body, start.goal):
+                solved += 1
+                break
+    assert solved == 20
+    assert min(gaps) > profile.collision.clearance_m
+
+
+def test_the_profile_is_of_the_model():
+    profile, body = load_profile(PROFILE), Body()
+    assert profile.names == ARM_JOINTS
+    assert np.allclose([joint.position for joint in profile.joints], body.limits, atol=1e-4)
+    assert np.allclose(profile.home, ARMS_HOME)
+    body.reset(0, np.random.default_rng(0).uniform(-0.3, 0.3, 14))
+    pose = Chain(profile.chain, profile.names).poses(body.arms[None])[0]
+    links = Chain(profile.chain, profile.names)
+    found = [pose[links.index(f"{side}_hand"), :3, 3] for side in ("left", "right")]
+    assert np.allclose(found, body.hands, atol=2e-3)  # the waist stands at 0
+
+
+def test_instructions_name_both_spots_and_mirror_the_right_one():
+    start = hands.Start(np.zeros(14), ("in front", "low to the side"))
+    assert start.instruction(0, hands.INSTRUCTIONS[:1]) == "left hand in front, right hand low to the side"
+    left, right = start.goal
+    assert left.tolist() == list(hands.SPOTS["in front"])
+    assert right.tolist() == [hands.SPOTS["low to the side"][0], -hands.SPOTS["low to the side"][1], hands.SPOTS["low to the side"][2]]
+
+
+def test_environments_follow_the_contract():
+    with env() as envs:
+        first = envs.reset([0, 1], [5, 6], ["hands"] * 2)
+        assert set(first) == {"observation.state", "task"}
+        assert first["observation.state"].shape == (2, 28)
+        again = envs.reset([1, 0], [5, 6], ["hands"] * 2)
+        assert np.array_equal(first["observation.state"], again["observation.state"][[0, 1]])
+        chunk = envs.expert_chunk([0, 1], 8)
+        saved = envs.snapshot([0, 1])
+        step = envs.step_chunk(chunk, [0, 1], render="all")
+        assert len(step.frames) == 8
+        envs.restore([1, 0], saved)
+        swapped = envs.step_chunk(chunk, [1, 0])
+        assert np.array_equal(step.obs["observation.state"], swapped.obs["observation.state"])
+        errors = step.obs["observation.state"][:, 14:]
+        assert np.abs(errors).max() > 0.01
+        assert envs.privileged([0, 1]).shape == (2, 57)
+
+
+def test_demonstrations_rest_at_the_goal():
+    with env() as envs:
+        envs.reset([0, 1], [1, 2], ["hands"] * 2)
+        for demonstration in envs.demonstrate([0, 1], [0.0, 0.3]):
+            assert demonstration.succeeded
+            assert demonstration.success[-10:].all()
+            assert len(demonstration.action) == len(demonstration.success) < 200
+        with pytest.raises(SimulationError, match="has ended"):
+            envs.step_chunk(np.zeros((1, 1, 14)), [0])
+
+
+def test_a_fall_ends_the_episode_without_success():
+    with env(1) as envs:
+        envs.reset([0], [0], ["hands"])
+        both_up = np.zeros((1, 200, 14), np.float32)
+        both_up[:, :, [0, 7]] = -1.0  # shoulders swing forward and up as fast as they can, and on
+        both_up[:, 60:, [0, 7]] = np.sign(np.sin(np.arange(140) / 3))[None, :, None]
+        step = envs.step_chunk(both_up, [0])
+        assert step.done.all()
+        assert not step.success.any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"backend": "isaaclab"}, "sim.backend mujoco"),
+        ({"control": "ee_delta"}, "joint_delta"),
+        ({"camera": "front"}, "no camera"),
+        ({"tasks": ["lift"]}, "unknown task of the humanoid 'lift'"),
+        ({"randomize": {"physics": {"mass": (0.5, 2.0)}}}, "physics.mass"),
+    ],
+)
+def test_what_the_humanoid_cannot_do_is_refused(settings: dict, message: str):
+    from sim.randomize import Randomize
+
+    given = {"backend": "mujoco", "tasks": ["hands"], "num_envs": 1, "robot": sim.HUMANOID, "control": "joint_delta"} | settings
+    if "randomize" in given:
+        given["randomize"] = Randomize(**given["randomize"])
+    with pytest.raises(SimulationError, match=message):
+        sim.make(**given)
