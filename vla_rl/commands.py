@@ -381,8 +381,7 @@ def _bench_blends(args: list[str]) -> None:
         lerobots = LocalPolicy(policy.bundle, load_lerobot_rtc(known.bundle / "policy"), True)
         ways |= {"real-time chunking": Way(policy, "rtc"), "LeRobot's": Way(lerobots, "rtc")}
     images = policy.bundle.spec.of_kind("image")
-    robot, _ = wire(profile, ())
-    body = ArmBody(robot, images[0].shape[0] if images else 64)
+    body = ArmBody(wire(profile).name, images[0].shape[0] if images else 64)
 
     def opened(seed: int) -> tuple[ArmBody, str]:
         return body, body.reset(known.task, seed)

@@ -5,6 +5,8 @@ Numbers are read from the simulator's own tables and from the policy's weights, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import mujoco
 import numpy as np
@@ -14,8 +16,11 @@ from policies.action_map import ActionTerm
 from policies.bundle import CameraPose, JointLimit, ObservationTerm
 from policies.images import Pinhole
 from policies.interface import ActionSpec, Entry, Policy
+from sim import HUMANOID
 from sim.camera import Camera
 from sim.control import JOINT_STEP, TOOL_STEP, WORKSPACE, YAW_STEP
+from sim.humanoid.g1 import ARM_JOINTS, CONTROL_HZ
+from sim.humanoid.hands import STEP as HANDS_STEP
 from sim.robots import ROBOTS
 from vla_rl.config import SimConfig
 
@@ -27,25 +32,13 @@ def action_map(action: ActionSpec, config: SimConfig) -> tuple[ActionTerm, ...]:
     """What each action dimension commands in the simulator of `config`."""
     if config.backend == "metaworld":
         return _metaworld_map(action)
+    if config.robot == HUMANOID:
+        return _joint_deltas(action.names, joint_limits(config), HANDS_STEP)
     opening = ActionTerm(
         name=action.names[-1], space="gripper", target="gripper", kind="absolute", unit="1", scale=0.5, offset=0.5, low=0.0, high=1.0
     )
     if config.control == "joint_delta":
-        limits = zip(action.names[:-1], joint_limits(config), strict=True)
-        arm = [
-            ActionTerm(
-                name=name,
-                space="joint",
-                target=limit.joint,
-                kind="delta",
-                unit=limit.unit,
-                scale=JOINT_STEP,
-                low=limit.low,
-                high=limit.high,
-            )
-            for name, limit in limits
-        ]
-        return *arm, opening
+        return *_joint_deltas(action.names[:-1], joint_limits(config), JOINT_STEP), opening
     low, high = WORKSPACE
     axes = [("x", "m", TOOL_STEP), ("y", "m", TOOL_STEP), ("z", "m", TOOL_STEP), ("yaw", "rad", YAW_STEP)]
     tool = [
@@ -64,6 +57,14 @@ def action_map(action: ActionSpec, config: SimConfig) -> tuple[ActionTerm, ...]:
     return *tool, opening
 
 
+def _joint_deltas(names: Sequence[str], limits: Sequence[JointLimit], step: float) -> tuple[ActionTerm, ...]:
+    """Steps of the joints inside their ranges; at action 1 of `step` [rad]."""
+    return tuple(
+        ActionTerm(name=name, space="joint", target=limit.joint, kind="delta", unit=limit.unit, scale=step, low=limit.low, high=limit.high)
+        for name, limit in zip(names, limits, strict=True)
+    )
+
+
 def _metaworld_map(action: ActionSpec) -> tuple[ActionTerm, ...]:
     """Steps of the hand inside the library's workspace (its tasks clip further inside), and a gripper that is pushed, not placed."""
     from sim.metaworld.env import STATE_HIGH, STATE_LOW
@@ -80,15 +81,20 @@ def _metaworld_map(action: ActionSpec) -> tuple[ActionTerm, ...]:
 
 
 def joint_limits(config: SimConfig) -> tuple[JointLimit, ...]:
-    """Range and speed of each arm joint, where the suite's robot is ours."""
+    """Range and speed of each arm joint, where the robot is one of ours."""
     if config.backend == "metaworld":
         return ()
-    robot = ROBOTS[config.robot]
-    model = mujoco.MjModel.from_xml_path(str(robot.model))
-    ranges = [np.array(model.joint(name).range, np.float32) for name in robot.joints]  # float32, as control clips to it
+    if config.robot == HUMANOID:
+        from sim.humanoid.model import compiled
+
+        model, joints, velocities = compiled(), ARM_JOINTS, (HANDS_STEP * CONTROL_HZ,) * len(ARM_JOINTS)
+    else:
+        robot = ROBOTS[config.robot]
+        model, joints, velocities = mujoco.MjModel.from_xml_path(str(robot.model)), robot.joints, robot.velocity
+    ranges = [np.array(model.joint(name).range, np.float32) for name in joints]  # float32, as control clips to it
     return tuple(
         JointLimit(joint=name, unit="rad", low=float(low), high=float(high), velocity=velocity)
-        for name, (low, high), velocity in zip(robot.joints, ranges, robot.velocity, strict=True)
+        for name, (low, high), velocity in zip(joints, ranges, velocities, strict=True)
     )
 
 

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from policies.bundle_folder import read_bundle
 from policies.interface import UserError
+from sim.humanoid.env import TASKS as HUMANOID_TASKS
 from sim.tasks import TASKS
 from sim.vec_env import SEED_RANGES
 from vla_rl.evaluate import Evaluation, TaskResult, format_table
@@ -31,6 +32,8 @@ from vla_rl.tables import points
 
 FILE = "trials.json"
 END_S = 20.0
+HORIZONS = {name: task.horizon for name, task in TASKS.items()} | HUMANOID_TASKS
+"""Control steps of an episode of every task that a simulated robot can be put to."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class TrialsConfig:
     out: Path
     """Folder for trials.json and the logs of the processes."""
     task: str = "lift"
-    """Tabletop task."""
+    """Task of the tabletop, or of the humanoid."""
     episodes: int = 100
     """How many test seeds."""
     skip: int = 0
@@ -88,8 +91,8 @@ def trials(config: TrialsConfig, operating: Operating) -> None:
     """
     step_s = 1 / read_bundle(config.bundle).spec.control_hz  # before anything starts
     task, first = config.task, SEED_RANGES["test"].start + config.skip
-    if task not in TASKS:
-        raise UserError(f"unknown tabletop task '{task}'; allowed: {', '.join(TASKS)}")
+    if task not in HORIZONS:
+        raise UserError(f"unknown task '{task}'; allowed: {', '.join(HORIZONS)}")
     if config.episodes < 1 or config.skip < 0 or config.skip + config.episodes > len(SEED_RANGES["test"]):
         raise UserError(f"episodes must be at least 1 and skip at least 0, within {len(SEED_RANGES['test'])} test seeds")
     other = Evaluation.load(config.against) if config.against else None
@@ -114,7 +117,7 @@ def trials(config: TrialsConfig, operating: Operating) -> None:
 
 def _score(trial: Trial, task: str, seeds: Sequence[int], step_s: float) -> TaskResult:
     """Play every seed, and show how it goes."""
-    horizon = TASKS[task].horizon
+    horizon = HORIZONS[task]
     outcomes, steps = "", []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:

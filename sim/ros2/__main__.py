@@ -29,8 +29,7 @@ def simulate(profile: Annotated[Path, tyro.conf.Positional], config: Annotated[S
     from sim.ros2.run import run
     from sim.ros2.wiring import wire
 
-    robot, wiring = wire(load_profile(profile), config.cameras)
-    run(robot, wiring, config)
+    run(wire(load_profile(profile), config.cameras), config)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

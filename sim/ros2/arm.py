@@ -5,56 +5,26 @@ C commanded coordinates: the arm's joints [rad], then the gripper's opening from
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from sim.mujoco.physics import Physics
 from sim.render import RenderContext, Renderer
 from sim.robots import Robot
+from sim.ros2.plant import Episode, Reading
 from sim.ros2.vendor import Imperfections, quantise
-from sim.scene import CONTROL_STEPS, PHYSICS_DT_S
+from sim.scene import CONTROL_STEPS
 from sim.state import Goal, SceneState
 from sim.tabletop import CAMERAS
 from sim.tasks import TASKS
-from sim.vec_env import SimulationError
 from sim.workers.vec_env import check_name
-
-SERVO_NS = round(1e9 * PHYSICS_DT_S)
-"""One servo step [ns]."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the robot's sensors say."""
-
-    position: np.ndarray
-    """`(C,)` [rad], and the gripper's opening."""
-    velocity: np.ndarray
-    """`(C,)` [1/s]."""
-    effort: np.ndarray
-    """`(C,)` [N·m], and the mean finger force [N]."""
-
-
-@dataclass(frozen=True)
-class Episode:
-    """How the running task stands, by its own success function."""
-
-    task: str
-    seed: int
-    instruction: str
-    steps: int
-    """Control steps of the task since the reset."""
-    horizon: int
-    success: bool
-    """Whether the task was solved at some control step up to its horizon."""
-    success_now: bool
-    """Whether it was at the last one."""
 
 
 class Arm:
-    """One robot, one table, one episode at a time."""
+    """A `Plant`: one robot, one table, one episode at a time."""
+
+    tasks = tuple(TASKS)
+    grippers = 1
 
     def __init__(self, robot: Robot, settings: Imperfections, image_px: int) -> None:
         torch.set_num_threads(1)
@@ -68,7 +38,7 @@ class Arm:
 
     def reset(self, task: str, seed: int) -> None:
         """Start an episode. The initial state and the instruction depend on (task, seed) alone."""
-        check_name("tabletop task", task, tuple(TASKS))
+        check_name("tabletop task", task, self.tasks)
         chosen = TASKS[task]
         start = chosen.draw(seed)
         self._physics = Physics(chosen.scene, self._robot)
@@ -132,17 +102,10 @@ class Arm:
         """Ask the task, as its environments do after every control step."""
         numbers = self._physics.state()
         state = SceneState(**{name: torch.as_tensor(np.asarray(value)[None], dtype=torch.float32) for name, value in numbers.items()})
-        episode, task = self.episode, TASKS[self.episode.task]
-        now, steps = bool(task.success(state, self._goal)[0]), episode.steps + 1
-        in_time = steps <= episode.horizon
-        self.episode = Episode(
-            episode.task, episode.seed, episode.instruction, steps, episode.horizon, episode.success or (now and in_time), now
-        )
+        self.episode = self.episode.after_step(bool(TASKS[self.episode.task].success(state, self._goal)[0]))
 
 
 def require_cameras(names: tuple[str, ...]) -> None:
-    """Raise `SimulationError` unless every name is a camera preset, and each appears once."""
+    """Raise `SimulationError` unless every name is a camera preset."""
     for name in names:
         check_name("camera", name, tuple(CAMERAS))
-    if len(set(names)) != len(names):
-        raise SimulationError(f"each camera may be given once, got {', '.join(names)}")

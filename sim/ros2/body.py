@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sim.robots import Robot
-from sim.ros2.arm import SERVO_NS, Arm
+from sim.robots import ROBOTS
+from sim.ros2.arm import Arm
+from sim.ros2.plant import SERVO_NS
 from sim.ros2.vendor import Imperfections
+from sim.workers.vec_env import check_name
 
 
 class ArmBody:
@@ -14,8 +16,10 @@ class ArmBody:
 
     step_s = SERVO_NS / 1e9
 
-    def __init__(self, robot: Robot, image_px: int) -> None:
-        self._arm = Arm(robot, Imperfections(), image_px)
+    def __init__(self, robot: str, image_px: int) -> None:
+        """Raises `SimulationError` for a robot that is none of the suite's arms."""
+        check_name("arm at the table", robot, tuple(ROBOTS))
+        self._arm = Arm(ROBOTS[robot], Imperfections(), image_px)
         self.over = False
         """The task was solved at some control step."""
 

@@ -22,8 +22,8 @@ class SimRobotConfig(BaseModel):
     """Initial state of the first episode."""
     clock: ClockMode = "real_time"
     """`real_time` runs by the wall clock; `lockstep` publishes /clock and waits for the command of every tick."""
-    cameras: tuple[str, ...] = ("front",)
-    """Camera presets that are published."""
+    cameras: tuple[str, ...] | None = None
+    """Camera presets that are published; `front` if unset, where the profile has it."""
     image_px: Annotated[int, Field(ge=32)] = 64
     """Height and width of images [pixel]."""
     camera_hz: Annotated[float, Field(gt=0)] = 20.0

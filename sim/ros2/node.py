@@ -1,4 +1,4 @@
-"""The simulated robot's node: sensors, controllers, firmware and the arm, one tick at a time.
+"""The simulated robot's node: sensors, controllers, firmware and the robot, one tick at a time.
 
 ~/reset   Trigger   start the episode that the parameters `task` and `seed` name
 ~/clear   Trigger   clear an abort of the firmware; the robot holds where it is
@@ -21,15 +21,13 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from sim.robots import Robot
-from sim.ros2.arm import SERVO_NS, Arm, require_cameras
 from sim.ros2.config import SimRobotConfig
 from sim.ros2.controllers import Controllers
 from sim.ros2.faults import CAMERA_FAULTS, COMMAND_FAULTS, STATE_FAULTS
+from sim.ros2.plant import SERVO_NS, Plant
 from sim.ros2.sensors import Sensors
 from sim.ros2.vendor import Firmware
 from sim.ros2.wiring import Wiring
-from sim.tasks import TASKS
 from sim.vec_env import SimulationError
 
 FAULTS = {"fault.state": STATE_FAULTS, "fault.camera": CAMERA_FAULTS, "fault.command": COMMAND_FAULTS}
@@ -39,28 +37,27 @@ EPISODE_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 class SimRobot:
     """One simulated robot on the graph. Its owner spins the node and decides when time passes."""
 
-    def __init__(self, node: Node, robot: Robot, wiring: Wiring, config: SimRobotConfig, now_ns: int) -> None:
+    def __init__(self, node: Node, plant: Plant, wiring: Wiring, config: SimRobotConfig, now_ns: int) -> None:
         """Reset to the first episode and join the graph.
 
         Args:
             node: named and spun by the owner.
-            robot: the arm.
+            plant: the robot.
             wiring: names and topics.
             config: settings.
             now_ns: the robot's time at the start, not 0.
         """
-        require_cameras(config.cameras)
         self.node, self._config = node, config
         self.now_ns = now_ns
         self.resets = 0
         """How often `~/reset` was called."""
         self._next = (config.task, config.seed)
-        self._arm = Arm(robot, config.imperfections, config.image_px)
-        self._arm.reset(*self._next)
-        self._firmware = Firmware(config.imperfections, self._arm.home)
+        self._plant = plant
+        plant.reset(*self._next)
+        self._firmware = Firmware(config.imperfections, plant.home, plant.grippers)
         self._controllers = Controllers(node, wiring.controllers, lambda: self.now_ns, lambda: self._firmware.heard(self.now_ns))
-        self._controllers.hold(self._arm.home)
-        self._sensors = Sensors(node, wiring, config.cameras, config.time_code)
+        self._controllers.hold(self._plant.home)
+        self._sensors = Sensors(node, wiring, config.time_code)
         self._episodes = node.create_publisher(String, "~/episode", EPISODE_QOS)
         self._declare(config)
         node.create_service(Trigger, "~/reset", self._reset)
@@ -77,7 +74,9 @@ class SimRobot:
 
     def measure(self, images: bool) -> tuple[JointState | None, list[tuple[str, Image]]]:
         """Sensor messages of this moment."""
-        return self._sensors.measure_state(self._arm, self.now_ns), self._sensors.measure_images(self._arm, self.now_ns) if images else []
+        return self._sensors.measure_state(self._plant, self.now_ns), self._sensors.measure_images(
+            self._plant, self.now_ns
+        ) if images else []
 
     def publish(self, messages: tuple[JointState | None, list[tuple[str, Image]]]) -> None:
         """Send sensor messages, and how the episode stands."""
@@ -93,7 +92,7 @@ class SimRobot:
                 self.node.get_logger().error(self._controllers.closed)
             if self._firmware.stopped:
                 self._controllers.hold(self._firmware.target)
-            self._arm.step(target)
+            self._plant.step(target)
             self.now_ns += SERVO_NS
 
     def skip(self, servo_steps: int) -> None:
@@ -102,11 +101,11 @@ class SimRobot:
 
     def close(self) -> None:
         """Free rendering memory."""
-        self._arm.close()
+        self._plant.close()
 
     def _report(self) -> dict[str, object]:
         return (
-            asdict(self._arm.episode)
+            asdict(self._plant.episode)
             | asdict(self._controllers.reception)
             | {"resets": self.resets, "aborted": self._firmware.aborted, "watchdog": self._firmware.watchdog}
         )
@@ -118,7 +117,7 @@ class SimRobot:
         self.node.add_post_set_parameters_callback(self._apply)
 
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
-        allowed = {"task": tuple(TASKS), **FAULTS}
+        allowed = {"task": self._plant.tasks, **FAULTS}
         for parameter in parameters:
             choices, value = allowed.get(parameter.name), parameter.get_parameter_value()
             if choices and value.string_value not in choices:
@@ -148,19 +147,21 @@ class SimRobot:
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request
         try:
-            self._arm.reset(*self._next)
+            self._plant.reset(*self._next)
         except (SimulationError, ValueError) as error:
             response.success, response.message = False, str(error)
             return response
         self.resets += 1
-        self._restart(self._arm.home)
-        response.success, response.message = True, self._arm.episode.instruction
+        self._restart(self._plant.home)
+        response.success, response.message = True, self._plant.episode.instruction
         return response
 
     def _clear(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request
         response.success, response.message = True, self._firmware.aborted or "nothing to clear"
-        self._restart(np.array([*self._arm.read().position[:-1], self._firmware.target[-1]]))
+        target, arms = self._plant.read().position, len(self._firmware.target) - self._plant.grippers
+        target[arms:] = self._firmware.target[arms:]  # a gripper keeps what it is told
+        self._restart(target)
         return response
 
     def _restart(self, target: np.ndarray) -> None:

@@ -9,11 +9,12 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from sim.robots import Robot
-from sim.ros2.arm import SERVO_NS
+from sim import HUMANOID
+from sim.robots import ROBOTS
 from sim.ros2.config import SimRobotConfig
 from sim.ros2.loops import run_lockstep, run_real_time
 from sim.ros2.node import SimRobot
+from sim.ros2.plant import SERVO_NS, Plant
 from sim.ros2.wiring import Wiring
 from sim.vec_env import SimulationError
 
@@ -21,12 +22,13 @@ START_NS = 1_000_000_000
 """Where /clock begins in lockstep: a stamp of 0 means "now" to controllers, and "no time yet" to nodes."""
 
 
-def run(robot: Robot, wiring: Wiring, config: SimRobotConfig) -> None:
+def run(wiring: Wiring, config: SimRobotConfig) -> None:
     """Simulate until told to stop. To be called in the main thread.
 
     Raises:
         SimulationError: a rate does not fit the servo rate, or the physics diverged.
     """
+    plant = make_plant(wiring, config)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -34,7 +36,7 @@ def run(robot: Robot, wiring: Wiring, config: SimRobotConfig) -> None:
     node = rclpy.create_node("sim_robot", namespace=wiring.name)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    sim = SimRobot(node, robot, wiring, config, START_NS)
+    sim = SimRobot(node, plant, wiring, config, START_NS)
     try:
         if config.clock == "lockstep":
             run_lockstep(sim, executor, servo_steps_per(wiring.tick_hz), lambda: not stop.is_set())
@@ -46,6 +48,18 @@ def run(robot: Robot, wiring: Wiring, config: SimRobotConfig) -> None:
         sim.close()
         node.destroy_node()
         rclpy.shutdown()
+
+
+def make_plant(wiring: Wiring, config: SimRobotConfig) -> Plant:
+    """The robot that is wired. Raises `SimulationError` if it has not the cameras that are asked for."""
+    if wiring.name == HUMANOID:
+        from sim.ros2.humanoid import Humanoid
+
+        return Humanoid(config.imperfections)
+    from sim.ros2.arm import Arm, require_cameras
+
+    require_cameras(tuple(wiring.image_topics))
+    return Arm(ROBOTS[wiring.name], config.imperfections, config.image_px)
 
 
 def servo_steps_per(rate_hz: float) -> int:

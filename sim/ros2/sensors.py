@@ -12,8 +12,8 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 
 from sim.ros2 import overlay
-from sim.ros2.arm import Arm
 from sim.ros2.faults import JointMessage, disturb_image, disturb_stamp, disturb_state
+from sim.ros2.plant import Plant
 from sim.ros2.trajectory import NS_PER_S
 from sim.ros2.wiring import Wiring
 
@@ -39,7 +39,6 @@ class Sensors:
 
     node: Node
     wiring: Wiring
-    cameras: tuple[str, ...]
     time_code: bool
     state_fault: str = "none"
     camera_fault: str = "none"
@@ -52,14 +51,14 @@ class Sensors:
         """Create the publishers."""
         self._states = self.node.create_publisher(JointState, self.wiring.state_topic, STATE_QOS)
         self._truth = self.node.create_publisher(JointState, "~/truth", STATE_QOS)
-        self._cameras = [_Camera(name) for name in self.cameras]
+        self._cameras = [_Camera(name) for name in self.wiring.image_topics]
         self._images = {
-            name: self.node.create_publisher(Image, self.wiring.image_topics[name], qos_profile_sensor_data) for name in self.cameras
+            name: self.node.create_publisher(Image, topic, qos_profile_sensor_data) for name, topic in self.wiring.image_topics.items()
         }
 
-    def measure_state(self, arm: Arm, now_ns: int) -> JointState | None:
+    def measure_state(self, plant: Plant, now_ns: int) -> JointState | None:
         """The message of this moment; `None` where a fault silences it."""
-        reading = arm.read()
+        reading = plant.read()
         true = JointMessage(self.wiring.joints, reading.position, reading.velocity, reading.effort)
         self._true = _message(true, now_ns)
         shown = disturb_state(self.state_fault, true, self._last_state, self._state_count)
@@ -69,11 +68,11 @@ class Sensors:
         self._last_state = shown
         return _message(shown, disturb_stamp(self.state_fault, now_ns))
 
-    def measure_images(self, arm: Arm, now_ns: int) -> list[tuple[str, Image]]:
+    def measure_images(self, plant: Plant, now_ns: int) -> list[tuple[str, Image]]:
         """Camera and message of every image of this moment."""
         messages = []
         for camera in self._cameras:
-            image = arm.render(camera.name)
+            image = plant.render(camera.name)
             if self.time_code:
                 image = overlay.draw(image, camera.count, now_ns // 1_000_000)
             shown = disturb_image(self.camera_fault, image, camera.last, camera.count)

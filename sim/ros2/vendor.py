@@ -1,6 +1,6 @@
 """What lies between a controller and the motors of a real robot: delay, a firmware that aborts, its watchdog, coarse encoders.
 
-C commanded coordinates: the arm's joints [rad], then the gripper's opening.
+C commanded coordinates: the joints [rad], then the openings of grippers.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Imperfections(BaseModel):
 class Firmware:
     """Judges every servo step's target before the motors see it. Aborts are latched until cleared."""
 
-    def __init__(self, settings: Imperfections, target: np.ndarray) -> None:
-        """Start at rest at `target` `(C,)`."""
-        self._settings = settings
+    def __init__(self, settings: Imperfections, target: np.ndarray, grippers: int = 1) -> None:
+        """Start at rest at `target` `(C,)`, of which the last `grippers` may jump."""
+        self._settings, self._joints = settings, len(target) - grippers
         self.aborted = ""
         """Why the robot refuses to move; empty while it does not."""
         self.watchdog = False
@@ -65,7 +65,7 @@ class Firmware:
     def judge(self, target: np.ndarray, now_ns: int) -> np.ndarray:
         """The target `(C,)` that reaches the motors in this servo step."""
         self._watch(now_ns)
-        jump = np.abs(target[:-1] - self._target[:-1])
+        jump = np.abs(target - self._target)[: self._joints]
         limit = self._settings.abort_jump_rad
         if not self.aborted and limit is not None and jump.max() > limit:
             joint = int(jump.argmax())

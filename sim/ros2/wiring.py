@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from robot.profile import Controller, RobotProfile
-from sim.robots import ROBOTS, Robot
+from sim import HUMANOID
+from sim.humanoid.g1 import ARM_JOINTS
+from sim.robots import ROBOTS
 from sim.vec_env import SimulationError
 from sim.workers.vec_env import check_name
 
@@ -40,31 +42,46 @@ class Wiring:
     """Commands per second: one tick in lockstep."""
 
 
-def wire(profile: RobotProfile, cameras: tuple[str, ...]) -> tuple[Robot, Wiring]:
-    """The simulated arm that a profile describes, and its place on the graph.
+def wire(profile: RobotProfile, cameras: tuple[str, ...] | None = None) -> Wiring:
+    """The place on the graph of the simulated robot that a profile describes.
+
+    Args:
+        profile: the robot's.
+        cameras: that are published; `front` if `None`, where the profile has it.
 
     Raises:
-        SimulationError: no simulated arm has this name, or the profile says something that the simulator cannot be.
+        SimulationError: no simulated robot has this name, or the profile says something that the simulator cannot be.
     """
-    check_name("simulated robot", profile.name, tuple(ROBOTS))
-    robot = ROBOTS[profile.name]
-    if len(profile.names) != len(robot.joints) + 1 or profile.names[:-1] != robot.joints:
-        raise SimulationError(
-            f"the profile commands {list(profile.names)}, the simulated {robot.name} has {list(robot.joints)} and a gripper"
-        )
-    grippers = [(gripper.joint, gripper.closed, gripper.open) for gripper in profile.grippers]
-    if grippers != [(profile.names[-1], 0.0, 1.0)]:
-        raise SimulationError(f"the simulated gripper is the last joint, commanded from 0 (closed) to 1 (open); the profile has {grippers}")
+    check_name("simulated robot", profile.name, (*ROBOTS, HUMANOID))
+    _require_joints(profile)
     if profile.topics.joint_states is None:
         raise SimulationError("the profile has no topics.joint_states, so the simulated robot would not be heard")
+    if cameras is None:
+        cameras = tuple(camera for camera in profile.topics.images if camera == "front")
     for camera in cameras:
         check_name("camera of the profile's topics.images", camera, tuple(profile.topics.images))
+    if len(set(cameras)) != len(cameras):
+        raise SimulationError(f"each camera may be given once, got {', '.join(cameras)}")
     controllers = tuple(_controller(each) for each in profile.controllers)
     if tuple(name for each in controllers for name in each.joints) != profile.names:
         raise SimulationError(f"controllers must command the joints in the profile's order, {list(profile.names)}")
     images = {camera: profile.topics.images[camera] for camera in cameras}
     rates = profile.rates
-    return robot, Wiring(profile.name, profile.names, profile.topics.joint_states, controllers, images, rates.state_hz, rates.command_hz)
+    return Wiring(profile.name, profile.names, profile.topics.joint_states, controllers, images, rates.state_hz, rates.command_hz)
+
+
+def _require_joints(profile: RobotProfile) -> None:
+    """Raise `SimulationError` unless the profile commands what the simulated robot has, in its order."""
+    arm, hand = (ARM_JOINTS, "") if profile.name == HUMANOID else (ROBOTS[profile.name].joints, "gripper")
+    names = profile.names[: len(arm)]
+    if names != arm or len(profile.names) != len(arm) + bool(hand):
+        raise SimulationError(
+            f"the profile commands {list(profile.names)}, the simulated {profile.name} has {list(arm)}{hand and ' and a gripper'}"
+        )
+    grippers = [(gripper.joint, gripper.closed, gripper.open) for gripper in profile.grippers]
+    wanted = [(profile.names[-1], 0.0, 1.0)] if hand else []
+    if grippers != wanted:
+        raise SimulationError(f"the simulated gripper is the last joint, commanded from 0 (closed) to 1 (open); the profile has {grippers}")
 
 
 def _controller(controller: Controller) -> ControllerWiring:

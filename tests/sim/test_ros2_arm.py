@@ -9,8 +9,9 @@ import pytest
 import sim
 from sim.robots import ARM7
 from sim.ros2 import overlay
-from sim.ros2.arm import SERVO_NS, Arm
+from sim.ros2.arm import Arm
 from sim.ros2.faults import STAMP_NS, JointMessage, disturb_image, disturb_stamp, disturb_state
+from sim.ros2.plant import SERVO_NS
 from sim.ros2.vendor import Firmware, Imperfections
 from sim.scene import CONTROL_STEPS
 

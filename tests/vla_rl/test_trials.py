@@ -60,7 +60,7 @@ def test_other_seeds_are_refused_before_anything_starts(bundle: Path, tmp_path: 
     assert "is not an evaluation of reach on the 2 test seeds from 2000000" in refused(
         [*arguments, "--against", str(evaluation(tmp_path / "evaluation.json", 2_000_003))], capsys
     )
-    assert "unknown tabletop task 'grab'" in refused(["trials", str(bundle), "--robot", PROFILE, "--out", "x", "--task", "grab"], capsys)
+    assert "unknown task 'grab'" in refused(["trials", str(bundle), "--robot", PROFILE, "--out", "x", "--task", "grab"], capsys)
     assert not (tmp_path / "trials").exists()
 
 
