@@ -54,8 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(verb: str) -> Callable[[list[str]], int | None]:
     if verb in PROGRAMS:
         return lambda args: importlib.import_module(PROGRAMS[verb]).main(args)
-    from vla_rl import commands
+    from vla_rl import bench_commands, commands
 
+    if verb == "bench":
+        return bench_commands.bench
     return getattr(commands, {"eval": "evaluate"}.get(verb, verb))
 
 

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from policies.bundle_folder import read_bundle
 from policies.interface import UserError
+from sim.humanoid import hands
 from sim.humanoid.env import TASKS as HUMANOID_TASKS
 from sim.tasks import TASKS
 from sim.vec_env import SEED_RANGES
@@ -58,6 +59,14 @@ class TrialsConfig:
     """How a new chunk takes over from the last one (`vla-rl deploy`)."""
     against: Path | None = None
     """Evaluation of the same policy in its simulator, on the same seeds; the paired difference is printed."""
+
+
+def instruction(task: str, number: int) -> str:
+    """What test seed `number`, counted from 0, of a task is about."""
+    seed = SEED_RANGES["test"].start + number
+    if task in HUMANOID_TASKS:
+        return hands.Start.of(seed).instruction(seed, hands.INSTRUCTIONS)
+    return TASKS[task].instruction(TASKS[task].draw(seed), seed, "train")
 
 
 class Trial(Protocol):

@@ -70,6 +70,15 @@ class Budget:
     """How often the robot was stopped and armed anew meanwhile."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the policy is told while the robot moves."""
+
+    every_s: float
+    instruction: Callable[[int], str]
+    """The n-th one."""
+
+
 @dataclass
 class Record:
     """What was heard, by the time of each observation [ns]."""
@@ -110,8 +119,9 @@ def bench_budget(
     logs: Path,
     out: Path | None,
     about: Mapping[str, object],
+    told: Told | None = None,
 ) -> list[Budget]:
-    """Measure at each command rate, print the table and write the numbers.
+    """Measure at each command rate, print the table and write the numbers. Without `told` each motion has the task's own instruction.
 
     Raises:
         OperatorError: robot, bridge or policy are not there, or nothing was measured.
@@ -120,7 +130,7 @@ def bench_budget(
     with console.status("") as status:
         for rate_hz in rates_hz:
             status.update(f"commands at {rate_hz:g} Hz: {seconds:g} s of motion")
-            found.append(_measure(bundle, profile, task, rate_hz, seconds, logs / f"{rate_hz:g}hz"))
+            found.append(_measure(bundle, profile, task, rate_hz, seconds, logs / f"{rate_hz:g}hz", told))
     print_table(found)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -175,11 +185,11 @@ class _Listener:
             self.record.commands_ns.append(message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec)
 
 
-def _measure(bundle: Path, profile: Path, task: str, rate_hz: float, seconds: float, logs: Path) -> Budget:
+def _measure(bundle: Path, profile: Path, task: str, rate_hz: float, seconds: float, logs: Path, told: Told | None) -> Budget:
     logs.mkdir(parents=True, exist_ok=True)
     with _running(bundle, _at_rate(profile, rate_hz, logs), task, logs) as listener:
         operator, stops = listener.operator, 0
-        moved_s, missed = 0.0, 0
+        moved_s, missed, number = 0.0, 0, 0
         while moved_s < seconds:
             operator.rest()
             listener.instruct(operator.place(task, stops))
@@ -190,10 +200,15 @@ def _measure(bundle: Path, profile: Path, task: str, rate_hz: float, seconds: fl
             listener.listening = True
             while operator.state == "active" and moved_s + time.monotonic() - before_s < seconds:
                 time.sleep(0.05)
+                if told is not None and moved_s + time.monotonic() - before_s > (number + 1) * told.every_s:
+                    number += 1
+                    listener.instruct(told.instruction(number))
             listener.listening = False
             moved_s += time.monotonic() - before_s
             missed += operator.status.get("missed_deadlines", 0) - missed_before
-            stops += operator.state != "active"
+            if operator.state != "active":
+                stops += 1
+                print(f"stopped after {moved_s:.0f} s: {operator.state}, {operator.status['cause']}", flush=True)
         stages, totals = stages_of(listener.record)
         intervals = np.diff(listener.record.commands_ns) / NS
         intervals = intervals[intervals < REST_S]  # not from one run to the next

@@ -22,7 +22,7 @@ EXTRA = {"sim/ros2": ("robot.profile",)}
 ONLY_UNDER = {"rclpy": ("robot/ros2", "sim/ros2"), "isaaclab": ("sim/isaaclab",)}
 """Libraries (and theirs: isaaclab_newton) that are confined to a folder."""
 
-DISPATCHERS = ("vla_rl/cli.py", "vla_rl/commands.py")
+DISPATCHERS = ("vla_rl/cli.py", "vla_rl/commands.py", "vla_rl/bench_commands.py")
 """May import anything of ours inside functions, so that `--help` and other verbs do not pay for it."""
 
 

@@ -56,6 +56,6 @@ def test_a_deployment_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "seconds and rates lie above 0" in refused(["bench", "budget", "b", "--robot", "r.yaml", "--seconds", "0"], capsys)
+    assert "seconds, rates and --retell lie above 0" in refused(["bench", "budget", "b", "--robot", "r.yaml", "--seconds", "0"], capsys)
     assert "repeats start at 1" in refused(["bench", "faults", "--robot", "r.yaml", "--repeats", "0"], capsys)
     assert "no fault is called 'fly'" in refused(["bench", "faults", "--robot", "r.yaml", "--only", "fly"], capsys)
