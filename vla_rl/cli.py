@@ -17,6 +17,7 @@ VERBS = {
     "deploy": "BUNDLE --robot PROFILE  a policy on a robot over ROS 2, behind the safety filter",
     "teleop": "PROFILE [--out DIR --like BUNDLE]  a robot moved by keys or a gamepad, recorded as demonstrations",
     "console": "PROFILE              an operator's keyboard: e-stop, dead-man switch, arming, state",
+    "view": "PROFILE                 a page in the browser: cameras, joints, state, latency, a stop button",
     "sim-robot": "PROFILE            a simulated robot as a participant of ROS 2",
     "doctor": "PROFILE               a robot on the graph: rates, ages, quality of service; --measure writes histograms",
     "trials": "BUNDLE --robot PROFILE --out DIR  success of a bundle on the simulated robot, episode after episode",
@@ -25,7 +26,13 @@ VERBS = {
     "bench": "rollout | simulators | latency | blends | budget | faults  speed; latency; chunks taking over; camera to command; faults",
 }
 
-PROGRAMS = {"deploy": "robot.deploy", "console": "robot.ros2.console", "sim-robot": "sim.ros2.__main__", "doctor": "robot.ros2.doctor"}
+PROGRAMS = {
+    "deploy": "robot.deploy",
+    "console": "robot.ros2.console",
+    "view": "robot.ros2.view",
+    "sim-robot": "sim.ros2.__main__",
+    "doctor": "robot.ros2.doctor",
+}
 """Verbs that are programs of their own, with their own exit status: each module's `main`."""
 
 EXIT_USER = 2

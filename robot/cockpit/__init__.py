@@ -1,0 +1,1 @@
+"""What an operator sees of a robot, in a browser."""
