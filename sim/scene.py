@@ -107,7 +107,7 @@ def build(scene: Scene, robot: Robot) -> mujoco.MjSpec:
         body.gravcomp = 1.0
     _add_servos(spec, robot)
     world = spec.worldbody
-    _add_light(spec)
+    add_light(spec)
     world.add_geom(name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=(5, 5, 0.1), pos=(0, 0, FLOOR_Z), rgba=(*FLOOR_COLOUR, 1))
     add_shapes(world, (Shape("box", TABLE_SIZE, TABLE_COLOUR, TABLE_CENTRE),), names=(TABLE,))
     add_shapes(world, scene.mats, solid=False, names=mat_names(scene))
@@ -135,7 +135,7 @@ def build(scene: Scene, robot: Robot) -> mujoco.MjSpec:
     return spec
 
 
-def _add_light(spec: mujoco.MjSpec) -> None:
+def add_light(spec: mujoco.MjSpec) -> None:
     """One directional light without shadows or highlights, and ambient light."""
     none = (0.0, 0.0, 0.0)
     head = spec.visual.headlight

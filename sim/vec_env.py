@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sim.resets import State
 
 Render = Literal["last", "all", "none"]
+PICTURE = "picture"
+"""Frames of an environment whose policies see no image have it here instead, for people, `(n, H, W, 3)` uint8."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class ChunkStep:
     diverged: np.ndarray
     """`(n,)` bool: the physics broke down, which truncated the episode; what is shown is its start."""
     frames: tuple[Observation, ...] = ()
-    """With render="all": per executed control step the image and state entries `(n, ...)`; an ended episode repeats its last."""
+    """With render="all": per executed control step the image and state entries `(n, ...)`, or state and `PICTURE`; an ended episode
+    repeats its last."""
 
     @property
     def done(self) -> np.ndarray:

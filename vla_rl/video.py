@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from policies.interface import ChunkPolicy
-from sim.vec_env import ChunkStep, Render, SimulationError, VecEnv, seat
+from sim.vec_env import PICTURE, ChunkStep, Render, SimulationError, VecEnv, seat
 from vla_rl.batch import Episode
 
 Colour = tuple[int, int, int]
@@ -40,7 +40,7 @@ class Recording:
     instruction: str
     success: bool
     frames: tuple[np.ndarray, ...]
-    """T images `(H, W, 3)` uint8: the first observation, then one per control step or one per chunk."""
+    """T images `(H, W, 3)` uint8: the first observation if the policy sees images, then one per control step or one per chunk."""
     steps: tuple[int, ...]
     """T control-step numbers of the frames."""
 
@@ -50,7 +50,7 @@ def record(policy: ChunkPolicy, env: VecEnv, episodes: Sequence[Episode], render
 
     Args:
         policy: acts greedily.
-        env: must offer at least one image entry; the first one is recorded.
+        env: its first image entry is recorded, or what it shows to people if it has none.
         episodes: in the order of the result; `instruction` overrides the scene's own.
         render: "all" keeps every control step, "last" one image per chunk (cheaper).
 
@@ -71,11 +71,12 @@ def record(policy: ChunkPolicy, env: VecEnv, episodes: Sequence[Episode], render
 
 
 def _record_group(policy: ChunkPolicy, env: VecEnv, episodes: Sequence[Episode], env_ids: Sequence[int], render: Render) -> list[Recording]:
-    image, text = policy.spec.of_kind("image")[0].name, policy.spec.of_kind("text")[0].name
+    seen, text = policy.spec.of_kind("image"), policy.spec.of_kind("text")[0].name
+    image, render = (seen[0].name, render) if seen else (PICTURE, "all")
     own = env.reset(env_ids, [e.seed for e in episodes], [e.task for e in episodes])
     instructions = [e.instruction or str(own[text][i]) for i, e in enumerate(episodes)]
-    frames = [[own[image][i]] for i in range(len(episodes))]
-    steps = [[0] for _ in episodes]
+    frames = [[own[image][i]] if seen else [] for i in range(len(episodes))]
+    steps = [[0] if seen else [] for _ in episodes]
     success = [False] * len(episodes)
     active, obs = list(range(len(episodes))), own
     while active:
@@ -86,7 +87,8 @@ def _record_group(policy: ChunkPolicy, env: VecEnv, episodes: Sequence[Episode],
         for row, i in enumerate(active):
             images, numbers = _new_frames(result, row, image)
             frames[i] += images
-            steps[i] += [steps[i][-1] + number for number in numbers]
+            before = steps[i][-1] if steps[i] else 0
+            steps[i] += [before + number for number in numbers]
             success[i] |= bool(result.success[row].any())
         going = np.flatnonzero(~result.done)
         active = [active[row] for row in going]

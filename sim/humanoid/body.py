@@ -99,6 +99,10 @@ class Body:
             found.append(self._rotation.T @ full[:, self._arms_v[side * ARM_DOF : (side + 1) * ARM_DOF]])
         return np.stack(found)
 
+    def to_world(self, points: np.ndarray) -> np.ndarray:
+        """`(n, 3)` points in the pelvis' frame, in the world's [m]."""
+        return self.data.xpos[self._pelvis] + points @ self._rotation.T
+
     def save(self) -> np.ndarray:
         """Everything that stepping depends on, besides the seed."""
         saved = np.empty(mujoco.mj_stateSize(self.model, STATE))

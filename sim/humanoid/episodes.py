@@ -10,8 +10,9 @@ import numpy as np
 from sim.humanoid import hands
 from sim.humanoid.body import Body
 from sim.humanoid.env import NAMES, Settings, Slot
+from sim.humanoid.picture import Painter
 from sim.resets import State
-from sim.vec_env import Demonstration, Render, SimulationError
+from sim.vec_env import PICTURE, Demonstration, Render, SimulationError
 
 Arrays = dict[str, np.ndarray]
 
@@ -25,6 +26,7 @@ class Episodes:
     def __init__(self, settings: Settings) -> None:
         self._settings, self._body = settings, Body()
         self._slots: dict[int, Slot] = {}
+        self._painter: Painter | None = None
 
     def reset(self, ids: list[int], seeds: list[int], tasks: list[str], starts: list[State | None] | None = None) -> Arrays:
         """Start an episode in each environment and show it."""
@@ -85,7 +87,9 @@ class Episodes:
         return {"demonstration": out}
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Free rendering memory."""
+        if self._painter is not None:
+            self._painter.close()
 
     def _demonstrate(self, env: int, noise_std: float) -> Demonstration:
         slot, goal, noise = self._load(env), self._goal(env), np.random.default_rng([self._slots[env].seed, 2])
@@ -107,12 +111,13 @@ class Episodes:
         """Step one environment through a chunk."""
         slot, goal = self._load(env), self._goal(env)
         reward, success = np.zeros(len(actions), np.float32), np.zeros(len(actions), bool)
-        frames: list[np.ndarray] = []
+        frames: list[Arrays] = []
         executed = 0
         for k, action in enumerate(actions):
             slot, reward[k], success[k] = self._outcome(slot, goal, action)
             executed = k + 1
-            frames.append(self._felt(slot))
+            if render == "all":
+                frames.append({"state": self._felt(slot), PICTURE: self._picture(goal)})
             if slot.ended:
                 break
         slot = self._slots[env] = replace(slot, physics=self._body.save())
@@ -120,7 +125,8 @@ class Episodes:
         out: dict[str, Any] = {"reward": reward, "success": success, "terminated": terminated, "executed": executed}
         out |= {"truncated": slot.ended and not terminated, "diverged": slot.diverged}
         if render == "all":
-            out["frames.state"] = np.stack(frames + frames[-1:] * (len(actions) - executed))
+            repeated = _stack(frames + frames[-1:] * (len(actions) - executed))
+            out |= {f"frames.{key}": value for key, value in repeated.items()}
         return self._view(slot) | out
 
     def _outcome(self, slot: Slot, goal: np.ndarray, action: np.ndarray) -> tuple[Slot, float, bool]:
@@ -151,6 +157,11 @@ class Episodes:
         """`(28,)` float32: arm joints, and what is commanded less than them [rad]."""
         arms = self._body.arms.astype(np.float32)
         return np.concatenate([arms, slot.command - arms])
+
+    def _picture(self, goal: np.ndarray) -> np.ndarray:
+        if self._painter is None:
+            self._painter = Painter(self._body)
+        return self._painter.draw(goal)
 
     def _load(self, env: int) -> Slot:
         """Put the body into an environment's state."""

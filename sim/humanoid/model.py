@@ -1,6 +1,6 @@
 """The Unitree G1's model, which a package carries, and what drives it. SI units.
 
-It is mjlab's `g1.xml` (Apache-2.0; Unitree's, BSD-3-Clause): bodies, joints and collision shapes; its meshes are left out, so that
+It is mjlab's `g1.xml`: bodies, joints and collision shapes; its meshes are left out, so that
 the robot is drawn by the shapes that collide. mjlab wants another MuJoCo than this project does, so that its files lie in an
 environment of their own in the cache folder.
 """
@@ -14,7 +14,7 @@ import mujoco
 
 from sim.cache import isolated, packages
 from sim.humanoid.g1 import ARM_JOINTS, BODY_JOINTS, SIDES, part
-from sim.scene import PHYSICS_DT_S
+from sim.scene import FLOOR_COLOUR, PHYSICS_DT_S, add_light
 from sim.vec_env import SimulationError
 
 PACKAGE = "mjlab==1.6.0"
@@ -25,6 +25,8 @@ HANDS = tuple(f"{side}_wrist_yaw_link" for side in SIDES)
 """Bodies that carry the hands."""
 HAND_POINT = (0.11, 0.0, 0.0)
 """Middle of the hand in its body's frame [m]."""
+SPOTS = ("left_spot", "right_spot")
+"""Markers for pictures: where the hands are to go."""
 HEIGHT = 0.7837
 """Of the pelvis, standing at home [m]."""
 
@@ -81,7 +83,12 @@ def compiled() -> mujoco.MjModel:
         geom.group, geom.rgba = 0, (0.75, 0.77, 0.8, 1.0)
     spec.option.timestep = PHYSICS_DT_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    spec.worldbody.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(5, 5, 0.1), rgba=(0.35, 0.37, 0.4, 1.0))
+    for light in list(spec.lights):
+        spec.delete(light)
+    add_light(spec)
+    spec.worldbody.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(5, 5, 0.1), rgba=(*FLOOR_COLOUR, 1.0))
+    for name, colour in zip(SPOTS, ((0.9, 0.2, 0.2, 1.0), (0.2, 0.4, 0.9, 1.0)), strict=True):
+        spec.body(PELVIS).add_site(name=name, size=(0.035, 0.0, 0.0), rgba=colour, group=0)
     for name in (*BODY_JOINTS, *ARM_JOINTS):
         motor, joint = MOTORS[part(name)], spec.joint(name)
         servo = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)

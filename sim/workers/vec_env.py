@@ -12,7 +12,7 @@ import numpy as np
 
 from policies.interface import Observation
 from sim.resets import State, require_training_seeds
-from sim.vec_env import ChunkStep, Demonstration, EnvSpec, Render, SimulationError
+from sim.vec_env import PICTURE, ChunkStep, Demonstration, EnvSpec, Render, SimulationError
 from sim.workers.process import WorkerProcess
 
 Arrays = dict[str, np.ndarray]
@@ -240,7 +240,8 @@ class WorkerVecEnv:
         return {name: arrays[key] for key, name in self._names.items()}
 
     def _chunk_step(self, arrays: Arrays) -> ChunkStep:
-        every = {key: arrays[f"frames.{key}"] for key in self._names if f"frames.{key}" in arrays}
+        names = {f"frames.{key}": name for key, name in (self._names | {PICTURE: PICTURE}).items()}
+        every = {names[key]: value for key, value in arrays.items() if key in names}
         longest = int(arrays["executed"].max()) if every else 0
         return ChunkStep(
             obs=self._observation(arrays),
@@ -250,7 +251,7 @@ class WorkerVecEnv:
             truncated=arrays["truncated"],
             executed=arrays["executed"],
             diverged=arrays.get("diverged", np.zeros(len(arrays["executed"]), bool)),
-            frames=tuple({self._names[key]: value[:, k] for key, value in every.items()} for k in range(longest)),
+            frames=tuple({name: value[:, k] for name, value in every.items()} for k in range(longest)),
         )
 
 

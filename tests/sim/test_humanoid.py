@@ -14,7 +14,7 @@ from sim.humanoid import hands, stance
 from sim.humanoid.body import ARMS_HOME, Body
 from sim.humanoid.g1 import ARM_JOINTS, BODY_JOINTS
 from sim.humanoid.pushes import FORCE_N, LASTS_S, PERIOD_S, push
-from sim.vec_env import SimulationError
+from sim.vec_env import PICTURE, SimulationError
 from sim.workers.vec_env import WorkerVecEnv
 
 PROFILE = Path(__file__).parents[2] / "configs" / "robots" / "g1_arms.yaml"
@@ -110,7 +110,9 @@ def test_environments_follow_the_contract():
         chunk = envs.expert_chunk([0, 1], 8)
         saved = envs.snapshot([0, 1])
         step = envs.step_chunk(chunk, [0, 1], render="all")
-        assert len(step.frames) == 8
+        assert len(step.frames) == 8 and set(step.frames[0]) == {"observation.state", PICTURE}
+        first_picture, last_picture = step.frames[0][PICTURE][0], step.frames[-1][PICTURE][0]
+        assert first_picture.dtype == np.uint8 and not np.array_equal(first_picture, last_picture), "the arms moved"
         envs.restore([1, 0], saved)
         swapped = envs.step_chunk(chunk, [1, 0])
         assert np.array_equal(step.obs["observation.state"], swapped.obs["observation.state"])
@@ -159,3 +161,22 @@ def test_what_the_humanoid_cannot_do_is_refused(settings: dict, message: str):
         given["randomize"] = Randomize(**given["randomize"])
     with pytest.raises(SimulationError, match=message):
         sim.make(**given)
+
+
+def test_an_episode_is_filmed_though_the_policy_sees_nothing(tmp_path: Path):
+    from policies.config import PolicyConfig
+    from policies.interface import PolicySpec
+    from policies.vla import VlaPolicy
+    from vla_rl.video import Episode, save_media
+
+    with env() as envs:
+        spec = PolicySpec(
+            embodiment=envs.spec.embodiment,
+            entries=envs.spec.entries,
+            action=envs.spec.action,
+            control_hz=envs.spec.control_hz,
+            chunk=16,
+            executed=16,
+        )
+        save_media(VlaPolicy(PolicyConfig(), spec), envs, [Episode("hands", seed) for seed in (1, 2)], 1, tmp_path)
+    assert (tmp_path / "contact_sheet.png").is_file() and (tmp_path / "videos" / "hands-1.mp4").stat().st_size > 1000
