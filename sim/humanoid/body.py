@@ -32,7 +32,8 @@ class Body:
         self._body_q = np.array([self.model.joint(name).qposadr[0] for name in BODY_JOINTS])
         self._pelvis, self._torso = self.model.body(PELVIS).id, self.model.body(TORSO).id
         self._hands = [self.model.body(name).id for name in HANDS]
-        self._warning = self.data.warning[mujoco.mjtWarning.mjWARN_BADQACC]
+        bad = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+        self._warnings = [self.data.warning[kind] for kind in bad]
         self._seed = 0
         self.limits = np.array([self.model.joint(name).range for name in ARM_JOINTS])
         """`(14, 2)` range of each arm joint [rad]."""
@@ -58,7 +59,7 @@ class Body:
             self.data.xfrc_applied[self._torso, :3] = push(self._seed, self.data.time)
             mujoco.mj_step(self.model, self.data)
         self._locate()
-        if self._warning.number or not math.isfinite(self.data.qpos.sum()):
+        if any(warning.number for warning in self._warnings) or not math.isfinite(self.data.qpos.sum()):
             raise SimulationError("the physics diverged")
 
     @property
@@ -78,8 +79,9 @@ class Body:
 
     @property
     def down(self) -> np.ndarray:
-        """`(3,)` unit vector of gravity in the pelvis' frame, as its accelerometer shows at rest."""
-        return -self._rotation[2]
+        """`(3,)` unit vector of gravity in the pelvis' frame, from its coordinates: poses are known only after the last step of several."""
+        w, x, y, z = self.data.qpos[3:7]
+        return np.array([2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1])
 
     @property
     def standing(self) -> bool:
@@ -112,6 +114,8 @@ class Body:
     def load(self, seed: int, saved: np.ndarray) -> None:
         """Continue from what `save` returned, bit by bit."""
         self._seed = seed
+        for warning in self._warnings:  # a divergence elsewhere is not this state's
+            warning.number = 0
         mujoco.mj_setState(self.model, self.data, saved, STATE)
         self._locate()
 

@@ -64,14 +64,15 @@ class Episodes:
             while len(actions) < length:
                 try:
                     actions.append(hands.expert(self._body, goal, slot.command))
-                    slot = self._step(slot, actions[-1])
+                    if len(actions) < length:
+                        slot = self._step(slot, actions[-1])
                 except SimulationError:
                     actions += actions[-1:] * (length - len(actions))
             chunks.append(np.stack(actions))
         return {"action": np.stack(chunks)}
 
     def privileged(self, ids: list[int]) -> Arrays:
-        """Arms, hands, tilt and spots as numbers."""
+        """Arms, their rates and commands, hands, tilt and spots as numbers."""
         rows = []
         for env in ids:
             slot, body = self._load(env), self._body

@@ -9,8 +9,8 @@ import numpy as np
 PERIOD_S = 2.0
 """One push in each."""
 LASTS_S = 0.15
-FORCE_N = (10.0, 40.0)
-"""Range of its strength; 40 N for 0.15 s change the speed of 33 kg by 0.18 m/s."""
+FORCE_N = (10.0, 30.0)
+"""Range of its strength; 30 N for 0.15 s change the speed of 33 kg by 0.14 m/s."""
 STREAM = 3
 """Of an episode's seed; 0 to 2 are its initial state, its instruction and the noise of its demonstration."""
 

@@ -10,7 +10,8 @@ import numpy as np
 from sim.humanoid import hands
 from sim.humanoid.body import Body
 from sim.humanoid.env import TASKS
-from sim.humanoid.g1 import ARM_JOINTS, CONTROL_STEPS
+from sim.humanoid.g1 import ARM_JOINTS, CONTROL_STEPS, part
+from sim.humanoid.model import MOTORS
 from sim.ros2.plant import Episode, Reading
 from sim.ros2.vendor import Imperfections, quantise
 from sim.vec_env import SimulationError
@@ -69,4 +70,5 @@ class Humanoid:
         for name in ARM_JOINTS:
             joint = model.joint(name)
             model.dof_frictionloss[joint.dofadr[0]] = self._settings.dry_friction_nm
-            model.jnt_actfrcrange[joint.id] *= self._settings.effort_scale
+            limit = self._settings.effort_scale * MOTORS[part(name)].effort
+            model.jnt_actfrcrange[joint.id] = (-limit, limit)
