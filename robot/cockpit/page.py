@@ -1,10 +1,12 @@
 """The operator's page: camera pictures, the robot and where it is told to be, joints within their limits, state, latency, a stop button.
 
 A picture of capsules is no camera, and a button in a browser is no e-stop device: with a real robot keep the vendor's in your hand.
+Whoever reaches the address can press the buttons, a script on another page of the same browser too.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -23,6 +25,14 @@ from robot.profile import RobotProfile
 COLOURS = {"active": "#2e7d32", "standby": "#1565c0", "inactive": "#616161", "soft_stop": "#ef6c00", "fault": "#c62828", "estop": "#c62828"}
 """Of the bridge's states; others are grey."""
 MEASURED, COMMANDED = (96, 125, 139), (255, 160, 0)
+FACTS = {
+    "cause": "cause",
+    "commander": "commander",
+    "conflicts": "conflicts",
+    "missed_deadlines": "missed deadlines",
+    "state_hz": "joint states per s",
+}
+"""Of the bridge's status, and how they are called here."""
 COUNTED = "count."
 
 
@@ -39,18 +49,10 @@ def state_html(status: Mapping[str, Any], instruction: str) -> str:
     """The bridge's state and cause, who commands, what was limited."""
     if not status:
         return "<b style='background:#000;color:#fff;padding:4px 10px'>the bridge is silent</b>"
-    state = str(status["state"])
+    state = str(status.get("state", "of unknown state"))
     badge = f"<b style='background:{COLOURS.get(state, '#616161')};color:#fff;padding:4px 10px'>{escape(state)}</b>"
     counts = ", ".join(f"{name.removeprefix(COUNTED)} {n}" for name, n in status.items() if name.startswith(COUNTED) and n)
-    facts = {
-        "cause": status["cause"],
-        "commander": status["commander"],
-        "told": instruction,
-        "conflicts": status["conflicts"],
-        "missed deadlines": status["missed_deadlines"],
-        "joint states": f"{status['state_hz']:g} Hz",
-        "limited": counts,
-    }
+    facts = {"told": instruction, **{text: status.get(name, "") for name, text in FACTS.items()}, "limited": counts}
     return badge + _table([(name, str(value)) for name, value in facts.items() if value not in ("", 0)])
 
 
@@ -95,21 +97,26 @@ def events_html(moment: Moment) -> str:
     return "<br>".join(map(escape, moment.events)) or "none"
 
 
+def require_free(host: str, port: int) -> None:
+    """Raise `OSError` if an address is taken or is none of this host: viser would take another port, or wait for ever."""
+    socket.create_server((host, port)).close()
+
+
 class Page:
     """Serves the page on one address and draws moments."""
 
     def __init__(self, profile: RobotProfile, host: str, port: int, buttons: Buttons) -> None:
-        """Raises `OSError` if the address is taken."""
+        """The address must be free (`require_free`)."""
         self._profile = profile
         self.server = viser.ViserServer(host=host, port=port, label=profile.name, verbose=False)
+        self.server.gui.configure_theme(show_share_button=False)
+        self.server.request_share_url = _not_shared  # any client may ask for it, button or not
         self._bodies = [_Body(self.server, profile, name, colour, opacity) for name, colour, opacity in _BODIES]
         gui = self.server.gui
         stop = gui.add_button("STOP", color="red", icon=viser.Icon.HAND_STOP)
         release = gui.add_button("release the stop", color="gray")
         disarm = gui.add_button("disarm", color="gray")
-        for button, act in ((stop, buttons.stop), (release, buttons.release), (disarm, buttons.disarm)):
-            button.on_click(lambda _, act=act: act())
-        self._said = gui.add_markdown("")
+        self._said = gui.add_html("")
         self._state = gui.add_html("")
         with gui.add_folder("cameras"):
             black = np.zeros((64, 64, 3), np.uint8)
@@ -120,14 +127,13 @@ class Page:
             self._joints = gui.add_html("")
         with gui.add_folder("safety events"):
             self._events = gui.add_html("")
+        for button, act in ((stop, buttons.stop), (release, buttons.release), (disarm, buttons.disarm)):
+            button.on_click(lambda _, act=act: act())
 
-    def say(self, text: str) -> None:
-        """A sentence for the operator, under the buttons."""
-        self._said.content = text
-
-    def draw(self, moment: Moment) -> None:
-        """Show a moment."""
+    def draw(self, moment: Moment, said: str = "") -> None:
+        """Show a moment, and what came of the last button."""
         with self.server.atomic():
+            self._said.content = f"<b>{escape(said)}</b>"
             self._state.content = state_html(moment.status, moment.instruction)
             self._joints.content = joints_html(self._profile, moment)
             self._latency.content = latency_html(moment, self._profile)
@@ -177,6 +183,10 @@ def _mesh(capsule: Capsule) -> tuple[np.ndarray, np.ndarray]:
     shape = trimesh.creation.capsule(height=length, radius=capsule.radius_m, count=[12, 12])
     turn = np.asarray(trimesh.geometry.align_vectors([0, 0, 1], (end - start) / length))[:3, :3] if length > 0 else np.eye(3)
     return np.asarray(shape.vertices) @ turn.T + (start + end) / 2, np.asarray(shape.faces)
+
+
+def _not_shared(verbose: bool = True) -> None:
+    """In place of viser's tunnel, which would put the stop button on the internet."""
 
 
 def _at(share: float) -> str:

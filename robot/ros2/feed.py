@@ -77,7 +77,7 @@ class Feed:
             self._node.get_logger().warning(f"image of {camera} refused: {error}", throttle_duration_sec=1.0)
 
     def _sent(self, message: JointState) -> None:
-        if list(message.name) != self._columns:
+        if list(message.name) != self._columns or len(message.position) != len(self._columns):
             names = ", ".join(message.name)
             self._node.get_logger().error(f"the bridge commands {names}: it runs with another profile", throttle_duration_sec=1.0)
             return

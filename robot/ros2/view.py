@@ -17,7 +17,10 @@ from typing import Annotated, Any
 
 import tyro
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
+from rclpy.task import Future
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
@@ -36,9 +39,11 @@ BEAT_HZ = 20.0
 class ViewNode:
     """What the page hears, and what its buttons say."""
 
-    def __init__(self, node: Node, profile: RobotProfile, say: Callable[[str], None]) -> None:
-        """Join the graph. `say` is called with what comes of a button, in the comms thread too."""
-        self.watch, self._say, self._pressed = Watch(), say, False
+    def __init__(self, node: Node, profile: RobotProfile) -> None:
+        """Join the graph."""
+        self.watch, self._node, self._pressed = Watch(), node, False
+        self.said = ""
+        """What came of the last button."""
         bridge = f"/{profile.name}/bridge"
         Feed(node, profile, self.watch, tuple(profile.topics.images))
         for topic, qos, take in (
@@ -46,29 +51,39 @@ class ViewNode:
             (f"{bridge}/chunk", EVENT_QOS, self.watch.followed),
             (f"/{profile.name}/policy/decision", EVENT_QOS, self.watch.decided),
         ):
-            node.create_subscription(String, topic, partial(_read, take), qos)
+            node.create_subscription(String, topic, partial(self._read, take), qos)
         node.create_subscription(DiagnosticArray, f"{bridge}/safety_event", self._happened, EVENT_QOS)
         self._estop = node.create_publisher(Bool, f"{bridge}/estop", ESTOP_QOS)
         self._disarm = node.create_client(Trigger, f"{bridge}/disarm")
-        node.create_timer(1 / BEAT_HZ, self._beat)
+        node.create_timer(1 / BEAT_HZ, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def stop(self) -> None:
         """Press the e-stop, until it is released."""
-        self._pressed = True
+        self._pressed, self.said = True, "stop is pressed"
         self._beat()
-        self._say("**stop is pressed**")
 
     def release(self) -> None:
-        """Let go of it; the bridge stays stopped until somebody resets it (`vla-rl console`)."""
-        self._pressed = False
-        self._say("stop is released; reset and arm at the console")
+        """Let go of it and say so once; others who press still count. The bridge stays stopped until it is reset (`vla-rl console`)."""
+        self._pressed, self.said = False, "stop is released; reset and arm at the console"
+        self._estop.publish(Bool(data=False))
 
     def disarm(self) -> None:
         """Ask for a soft stop."""
         if not self._disarm.service_is_ready():
-            self._say("disarm: no bridge answers; is it running?")
+            self.said = "disarm: no bridge answers; is it running?"
             return
-        self._disarm.call_async(Trigger.Request()).add_done_callback(lambda done: self._say(f"disarm: {done.result().message}"))
+        self._disarm.call_async(Trigger.Request()).add_done_callback(self._disarmed)
+
+    def _disarmed(self, done: Future) -> None:
+        answer = done.result()
+        self.said = f"disarm: {answer.message if answer is not None else 'no answer'}"
+
+    def _read(self, take: Callable[[Mapping[str, Any]], None], message: String) -> None:
+        """What is no report of ours is logged: it must not take the stop button away."""
+        try:
+            take(json.loads(message.data))
+        except (ValueError, KeyError, TypeError) as error:
+            self._node.get_logger().warning(f"a report was not understood: {error!r}", throttle_duration_sec=1.0)
 
     def _beat(self) -> None:
         """Only a pressed button speaks: the page's silence stops nothing."""
@@ -80,10 +95,6 @@ class ViewNode:
             self.watch.happened(f"{found.name.rpartition(': ')[2]}: {found.message}")
 
 
-def _read(take: Callable[[Mapping[str, Any]], None], message: String) -> None:
-    take(json.loads(message.data))
-
-
 def view(profile: Annotated[Path, tyro.conf.Positional], host: str = "127.0.0.1", port: int = 8080) -> int:
     """A page that shows a robot, its cameras, limits, state and latency, and stops it. Not a safety function.
 
@@ -93,23 +104,24 @@ def view(profile: Annotated[Path, tyro.conf.Positional], host: str = "127.0.0.1"
         port: of the page.
     """
     try:
-        from robot.cockpit.page import Buttons, Page
+        from robot.cockpit.page import Buttons, Page, require_free
     except ImportError as error:
         raise UserError(f"the page needs the extra 'view' ({error}): pip install 'vla-rl[view]'") from error
+    require_free(host, port)
     robot, stopped, failures = load_profile(profile), threading.Event(), list[Exception]()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
 
     def failed(error: Exception) -> None:
         failures.append(error)
         stopped.set()
 
-    with spinning("view", lambda node: ViewNode(node, robot, lambda text: page.say(text)), failed, robot.name) as operator:
+    with spinning("view", lambda node: ViewNode(node, robot), failed, robot.name) as operator:
         page = Page(robot, host, port, Buttons(operator.stop, operator.release, operator.disarm))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
         print(f"{robot.name}: http://{host}:{page.server.get_port()}", flush=True)
         try:
             while not stopped.wait(DRAW_S):
-                page.draw(operator.watch.moment())
+                page.draw(operator.watch.moment(), operator.said)
         finally:
             page.close()
     if failures:

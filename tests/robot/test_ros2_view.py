@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ pytest.importorskip("viser", reason="needs the view extra: pip install 'vla-rl[v
 from std_msgs.msg import Bool, String
 
 from robot.profile import load_profile
+from robot.ros2.console import Console
 from robot.ros2.operators import ESTOP_QOS
-from robot.ros2.reports import STATUS_QOS
+from robot.ros2.reports import EVENT_QOS, STATUS_QOS
 from robot.ros2.view import ViewNode
 from tests.robot.relaxed import AGES, RATES, SAFETY
 from tests.ros import Graph, Process, unique_domain, write_profile
@@ -38,8 +40,7 @@ def test_the_page_watches_and_its_button_stops(graph: Graph, tmp_path: Path) -> 
     domain = graph.context.get_domain_id()
     sim = Process(domain, ["-m", "sim.ros2", str(path), "--task", "reach", "--image-px", "32"], tmp_path / "robot.log")
     bridge = Process(domain, ["-m", "robot.ros2", str(path), "--activate"], tmp_path / "bridge.log")
-    said: list[str] = []
-    view = ViewNode(graph.node, load_profile(path), said.append)
+    view = ViewNode(graph.node, load_profile(path))
     statuses = graph.record(String, "/arm7/bridge/status", STATUS_QOS)
     try:
         graph.until(lambda: view.watch.moment().status.get("state") == "standby", "the page knows the bridge's state")
@@ -48,28 +49,42 @@ def test_the_page_watches_and_its_button_stops(graph: Graph, tmp_path: Path) -> 
         before = len(statuses)
         graph.until(lambda: len(statuses) > before + 5, "the bridge goes on")
         assert json.loads(statuses[-1].data)["state"] == "standby", "a page that only watches is no e-stop source that can be lost"
+        Console(graph.node, "arm7", lambda text: None)  # the e-stop source, which says that nothing is pressed
         view.stop()
+        assert view.said == "stop is pressed"
         graph.until(lambda: view.watch.moment().status.get("state") == "estop", "the button stops the bridge")
+        assert not graph.trigger("/arm7/bridge/reset_fault").success, "one who presses is enough"
         view.release()
+        assert "reset" in view.said
+        graph.until(lambda: graph.trigger("/arm7/bridge/reset_fault").success, "the bridge is reset once it is released", 30.0)
         view.disarm()
-        graph.until(lambda: any(text.startswith("disarm: ") for text in said), "disarming is answered")
-        assert said[0] == "**stop is pressed**" and "reset" in said[1]
+        graph.until(lambda: view.said.startswith("disarm: "), "disarming is answered")
     finally:
         for process in (bridge, sim):
             process.stop()
 
 
 def test_silence_of_the_page_says_nothing(graph: Graph) -> None:
-    view = ViewNode(graph.node, load_profile(Path("configs/robots/arm7.yaml")), lambda text: None)
+    view = ViewNode(graph.node, load_profile(Path("configs/robots/arm7.yaml")))
     heard = graph.record(Bool, "/arm7/bridge/estop", ESTOP_QOS)
     view.stop()
     graph.until(lambda: len(heard) > 3, "a pressed button repeats itself")
     assert all(message.data for message in heard)
     view.release()
-    graph.spin(0.2)
+    graph.until(lambda: not heard[-1].data, "letting go is said")
     count = len(heard)
     graph.spin(0.5)
     assert len(heard) == count
+
+
+def test_a_report_that_is_none_takes_no_button_away(graph: Graph) -> None:
+    view = ViewNode(graph.node, load_profile(Path("configs/robots/arm7.yaml")))
+    decided = graph.node.create_publisher(String, "/arm7/policy/decision", EVENT_QOS)
+    graph.until(lambda: decided.get_subscription_count() > 0, "the page listens")
+    for text in ("not json", '{"inference_s": 1, "age_s": 1}', "[]"):
+        decided.publish(String(data=text))
+    decided.publish(String(data='{"inference_s": 1, "age_s": 1, "instruction": "lift"}'))
+    graph.until(lambda: view.watch.moment().instruction == "lift", "what is one is read")
 
 
 def test_the_program_serves_until_told_to_stop(graph: Graph, tmp_path: Path) -> None:
@@ -83,3 +98,7 @@ def test_the_program_serves_until_told_to_stop(graph: Graph, tmp_path: Path) -> 
 
 def test_bad_input_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such" in refused(["view", "nothing.yaml"], capsys)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert "in use" in refused(["view", "configs/robots/arm7.yaml", "--port", port], capsys)
+    assert "view: " in refused(["view", "configs/robots/arm7.yaml", "--host", "203.0.113.1"], capsys)
