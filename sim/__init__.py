@@ -37,7 +37,7 @@ def make(
         tasks: task names of the backend that resets may ask for.
         num_envs: environments simulated at once.
         workers: physics processes; Isaac Lab has one for each scene.
-        image_px: height and width of images [pixel].
+        image_px: height and width of images [pixel]; the humanoid has none.
         camera: camera preset of the backend; its first if `None`.
         horizon: control steps after which an episode is truncated; if `None`, 160 in Meta-World, else each task's own.
         paraphrases: instruction phrasings drawn at reset.
@@ -53,7 +53,12 @@ def make(
     if backend not in BACKENDS:
         raise SimulationError(f"unknown simulator backend '{backend}'; allowed: {', '.join(BACKENDS)}")
     if robot == HUMANOID and backend != "metaworld":
-        return _humanoid(backend, tasks, num_envs, workers, camera, horizon, paraphrases, control, randomize)
+        return _humanoid(backend, tasks, num_envs, workers, camera, horizon, paraphrases, control, device, randomize)
+    if backend != "metaworld":
+        from sim.robots import ROBOTS
+        from sim.workers.vec_env import check_name
+
+        check_name("robot", robot, (*ROBOTS, HUMANOID))
     if backend == "isaaclab":
         from sim.isaaclab.env import IsaacVecEnv
 
@@ -84,12 +89,13 @@ def _humanoid(
     horizon: int | None,
     paraphrases: Literal["train", "held_out"],
     control: str,
+    device: str,
     randomize: Randomize | None,
 ) -> WorkerVecEnv:
     """The humanoid, which runs in MuJoCo, moves in joint steps, sees nothing and is pushed but not randomised."""
-    if backend != "mujoco" or control != "joint_delta":
+    if backend != "mujoco" or control != "joint_delta" or device != "cpu":
         raise SimulationError(
-            f"robot '{HUMANOID}' runs in sim.backend mujoco and sim.control joint_delta, got {backend} and {control}: set both"
+            f"robot '{HUMANOID}' needs sim.backend mujoco, sim.control joint_delta, sim.device cpu; got {backend}, {control}, {device}"
         )
     if camera is not None:
         raise SimulationError(f"robot '{HUMANOID}' has no camera, got sim.camera '{camera}': remove it")

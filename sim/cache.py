@@ -42,14 +42,15 @@ def isolated(requirement: str, purpose: str, dependencies: bool = True) -> Path:
 def _install(requirement: str, purpose: str, dependencies: bool, home: Path) -> None:
     print(f"installing {requirement} into {home}", file=sys.stderr)
     shutil.rmtree(home, ignore_errors=True)
-    venv.create(home, with_pip=True)
     only = [] if dependencies else ["--no-deps"]
-    done = subprocess.run(
-        [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *only, requirement], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
+    install = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *only, requirement]
+    try:
+        venv.create(home, with_pip=True)
+        subprocess.run(install, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(home, ignore_errors=True)
-        raise SimulationError(f"cannot install {requirement}, which {purpose}: {done.stderr.strip()[-500:]}")
+        said = str(getattr(error, "stderr", None) or error).strip()[-500:]
+        raise SimulationError(f"cannot install {requirement}, which {purpose}: {said}") from error
     (home / "installed").touch()
 
 

@@ -48,7 +48,7 @@ class ChunkStep:
     terminated: np.ndarray
     """`(n,)` bool: the task ended the episode (success)."""
     truncated: np.ndarray
-    """`(n,)` bool: the horizon was reached without success."""
+    """`(n,)` bool: the horizon was reached without success, or the robot fell."""
     executed: np.ndarray
     """`(n,)` int64 in 1..K: how many of the K actions ran."""
     diverged: np.ndarray

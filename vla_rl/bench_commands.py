@@ -75,8 +75,8 @@ def _bench_faults(args: list[str]) -> None:
 def _bench_budget(args: list[str]) -> None:
     parser = make_parser("bench budget", "Where the time from camera to command goes, and command jitter, on the simulated robot.")
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--robot", type=Path, required=True, help="profile of the simulated arm")
-    parser.add_argument("--task", default="reach")
+    parser.add_argument("--robot", type=Path, required=True, help="profile of the simulated robot")
+    parser.add_argument("--task", default="reach", help="of the tabletop (default: reach), or of the humanoid")
     parser.add_argument("--rates", type=float, nargs="+", default=[50.0, 200.0, 500.0], help="of commands [Hz] (default: 50 200 500)")
     parser.add_argument("--seconds", type=float, default=30.0, help="of motion at each rate (default: 30)")
     parser.add_argument("--retell", type=float, metavar="SECONDS", help="tell the policy what another test seed is about, every so often")
@@ -84,13 +84,13 @@ def _bench_budget(args: list[str]) -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the numbers")
     known = parser.parse_args(args)
     require_ros("bench budget")
-    if min(known.seconds, *known.rates, known.retell or 1.0) <= 0:
+    if min(known.seconds, *known.rates, 1.0 if known.retell is None else known.retell) <= 0:
         raise ConfigError("vla-rl bench budget: seconds, rates and --retell lie above 0")
     from robot.ros2.budget import Told, bench_budget
     from vla_rl.provenance import describe_environment
     from vla_rl.trials import instruction
 
-    told = Told(known.retell, partial(instruction, known.task)) if known.retell else None
+    told = Told(known.retell, partial(instruction, known.task)) if known.retell is not None else None
     bench_budget(known.bundle, known.robot, known.task, known.rates, known.seconds, known.logs, known.out, describe_environment(), told)
 
 

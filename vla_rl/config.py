@@ -27,7 +27,7 @@ class SimConfig(Strict):
     """Which simulator, tasks and observation."""
 
     backend: Literal["metaworld", "mujoco", "isaaclab"] = "metaworld"
-    """Simulator: Meta-World's tasks, or the tabletop suite in MuJoCo or in Isaac Lab."""
+    """Simulator: Meta-World's tasks, or the tabletop suite in MuJoCo or in Isaac Lab; the humanoid in MuJoCo."""
     tasks: tuple[str, ...] = ("button-press-topdown", "window-open", "door-open", "drawer-open")
     """Task names of the backend, without version suffix."""
     num_envs: Positive = 32
@@ -39,13 +39,13 @@ class SimConfig(Strict):
     camera: str | None = None
     """Camera preset of the backend; its first if unset."""
     horizon: Positive | None = None
-    """Control steps after which an episode is truncated; if unset 160 in Meta-World, each task's own on the tabletop."""
+    """Control steps after which an episode is truncated; if unset 160 in Meta-World, else each task's own."""
     paraphrases: Literal["train", "held_out"] = "train"
     """Instruction phrasings drawn at reset: those for training, or those never trained on."""
     robot: str = "arm7"
-    """Robot of the tabletop suite."""
+    """Robot of the tabletop suite (arm7, panda, ur5e), or g1_arms: a humanoid with tasks of its own."""
     control: Literal["ee_delta", "joint_delta"] = "ee_delta"
-    """Actions of the tabletop suite: steps of the tool, or of the joints."""
+    """Actions of the tabletop suite: steps of the tool, or of the joints; the humanoid takes joint_delta."""
     randomize: Randomize = Randomize()
     """What varies from episode to episode besides the initial state, in training and evaluation alike; tabletop suite."""
     resets: Resets = DefaultResets()

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import sim
@@ -100,7 +101,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> Path:
         prepare(policy, config.compute)
         algorithm = build(config, policy)
         demos = _load(config, policy.spec)
-        env.reset([0], [SEED_RANGES["train"][0]], [config.sim.tasks[0]])  # a missing renderer shows now, not after training
+        _require_drawing(policy, env, config)
         run = Run(folder, config, resume)
         progress = _fit(run, algorithm, demos, env)
         save_policy(policy, folder / "policy")
@@ -131,6 +132,13 @@ def evaluate_policy(
         save_media(policy, env, [Episode(task, seed) for task in tasks for seed in seeds], config.videos, out)
     print(f"evaluated {evaluation.episodes} episodes in {time.monotonic() - started:.0f} s; results in {out}")
     return evaluation
+
+
+def _require_drawing(policy: Policy, env: VecEnv, config: Config) -> None:
+    """Draw an image, or a picture if videos are wanted of a policy that sees none: a missing renderer shows now, not after training."""
+    env.reset([0], [SEED_RANGES["train"][0]], [config.sim.tasks[0]])
+    if config.evaluate.videos and not policy.spec.of_kind("image"):
+        env.step_chunk(np.zeros((1, 1, policy.spec.action.dim), np.float32), [0], "all")
 
 
 def _check(config: Config) -> None:

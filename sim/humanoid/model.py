@@ -25,8 +25,8 @@ HANDS = tuple(f"{side}_wrist_yaw_link" for side in SIDES)
 """Bodies that carry the hands."""
 HAND_POINT = (0.11, 0.0, 0.0)
 """Middle of the hand in its body's frame [m]."""
-SPOTS = ("left_spot", "right_spot")
-"""Markers for pictures: where the hands are to go."""
+MARKERS = ("left_spot", "right_spot")
+"""Sites for pictures: where the hands are to go."""
 HEIGHT = 0.7837
 """Of the pelvis, standing at home [m]."""
 
@@ -87,7 +87,7 @@ def compiled() -> mujoco.MjModel:
         spec.delete(light)
     add_light(spec)
     spec.worldbody.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(5, 5, 0.1), rgba=(*FLOOR_COLOUR, 1.0))
-    for name, colour in zip(SPOTS, ((0.9, 0.2, 0.2, 1.0), (0.2, 0.4, 0.9, 1.0)), strict=True):
+    for name, colour in zip(MARKERS, ((0.9, 0.2, 0.2, 1.0), (0.2, 0.4, 0.9, 1.0)), strict=True):
         spec.body(PELVIS).add_site(name=name, size=(0.035, 0.0, 0.0), rgba=colour, group=0)
     for name in (*BODY_JOINTS, *ARM_JOINTS):
         motor, joint = MOTORS[part(name)], spec.joint(name)

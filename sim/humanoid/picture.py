@@ -6,7 +6,7 @@ import numpy as np
 
 from sim.camera import Camera
 from sim.humanoid.body import Body
-from sim.humanoid.model import SPOTS
+from sim.humanoid.model import MARKERS
 from sim.render import RenderContext, Renderer
 
 PX = 192
@@ -19,8 +19,8 @@ class Painter:
 
     def __init__(self, body: Body) -> None:
         self._context = RenderContext(PX)
-        self._body, self._renderer = body, Renderer(body.model, VIEW, PX, SPOTS)
-        self._sites = [body.model.site(name).id for name in SPOTS]
+        self._body, self._renderer = body, Renderer(body.model, VIEW, PX, MARKERS)
+        self._sites = [body.model.site(name).id for name in MARKERS]
 
     def draw(self, goal: np.ndarray) -> np.ndarray:
         """`(PX, PX, 3)` uint8; `goal` `(2, 3)` in the pelvis' frame [m]. Poses of markers are set, which no step reads."""

@@ -24,6 +24,7 @@ class Arm:
     """A `Plant`: one robot, one table, one episode at a time."""
 
     tasks = tuple(TASKS)
+    first_task = "lift"
     grippers = 1
 
     def __init__(self, robot: Robot, settings: Imperfections, image_px: int) -> None:

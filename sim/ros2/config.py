@@ -12,12 +12,12 @@ ClockMode = Literal["real_time", "lockstep"]
 
 
 class SimRobotConfig(BaseModel):
-    """A simulated robot at the table of one task."""
+    """A simulated robot in the episode of one task."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: str = "lift"
-    """Tabletop task of the first episode."""
+    task: str | None = None
+    """Task of the first episode; if unset lift at the table, and the humanoid's only one."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Initial state of the first episode."""
     clock: ClockMode = "real_time"

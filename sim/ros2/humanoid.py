@@ -22,6 +22,7 @@ class Humanoid:
     """A `Plant`: one G1, one episode at a time. It has no camera."""
 
     tasks = tuple(TASKS)
+    first_task = tasks[0]
     grippers = 0
 
     def __init__(self, settings: Imperfections) -> None:

@@ -51,7 +51,7 @@ class SimRobot:
         self.now_ns = now_ns
         self.resets = 0
         """How often `~/reset` was called."""
-        self._next = (config.task, config.seed)
+        self._next = (config.task or plant.first_task, config.seed)
         self._plant = plant
         plant.reset(*self._next)
         self._firmware = Firmware(config.imperfections, plant.home, plant.grippers)
@@ -111,7 +111,7 @@ class SimRobot:
         )
 
     def _declare(self, config: SimRobotConfig) -> None:
-        for name, value in {"task": config.task, "seed": config.seed, **dict.fromkeys(FAULTS, "none")}.items():
+        for name, value in {"task": self._next[0], "seed": self._next[1], **dict.fromkeys(FAULTS, "none")}.items():
             self.node.declare_parameter(name, value)
         self.node.add_on_set_parameters_callback(self._check)
         self.node.add_post_set_parameters_callback(self._apply)

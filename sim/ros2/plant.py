@@ -56,6 +56,8 @@ class Plant(Protocol):
     episode: Episode
     tasks: tuple[str, ...]
     """Names of the tasks that it can be put to."""
+    first_task: str
+    """Where it starts if nothing is said."""
     grippers: int
     """How many of the coordinates are grippers: they may jump."""
 

@@ -55,6 +55,8 @@ def make_plant(wiring: Wiring, config: SimRobotConfig) -> Plant:
     if wiring.name == HUMANOID:
         from sim.ros2.humanoid import Humanoid
 
+        if wiring.image_topics:
+            raise SimulationError(f"the simulated humanoid has no camera, got {', '.join(wiring.image_topics)}; remove topics.images")
         return Humanoid(config.imperfections)
     from sim.ros2.arm import Arm, require_cameras
 

@@ -47,8 +47,8 @@ class Pending[T]:
 class WorkerVecEnv:
     """N environments, spread over workers.
 
-    An environment has at most one chunk under way. Episodes end at the first success or at the horizon,
-    and are never reset by themselves.
+    An environment has at most one chunk under way. Episodes end at the first success, at the horizon or
+    with a fall, and are never reset by themselves.
     """
 
     def __init__(

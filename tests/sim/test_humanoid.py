@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,6 +192,8 @@ def test_a_fall_ends_the_episode_without_success():
         ({"backend": "isaaclab"}, "sim.backend mujoco"),
         ({"control": "ee_delta"}, "joint_delta"),
         ({"camera": "front"}, "no camera"),
+        ({"device": "cuda:0"}, "sim.device cpu"),
+        ({"robot": "g1_arm"}, "unknown robot 'g1_arm'; did you mean g1_arms"),
         ({"tasks": ["lift"]}, "unknown task of the humanoid 'lift'"),
         ({"randomize": {"physics": {"mass": (0.5, 2.0)}}}, "physics.mass"),
     ],
@@ -222,3 +225,27 @@ def test_an_episode_is_filmed_though_the_policy_sees_nothing(tmp_path: Path):
         )
         save_media(VlaPolicy(PolicyConfig(), spec), envs, [Episode("hands", seed) for seed in (1, 2)], 1, tmp_path)
     assert (tmp_path / "contact_sheet.png").is_file() and (tmp_path / "videos" / "hands-1.mp4").stat().st_size > 1000
+
+
+def test_a_bank_of_its_states_is_refused(tmp_path: Path):
+    from vla_rl.config import SimConfig
+    from vla_rl.data.bank import BankConfig, collect_bank
+
+    config = SimConfig(backend="mujoco", robot=sim.HUMANOID, control="joint_delta", tasks=("hands",), num_envs=1, workers=1)
+    with env(1) as envs, pytest.raises(SimulationError, match="has no banks of states"):
+        collect_bank(BankConfig(sim=config, out=tmp_path / "bank"), envs)
+
+
+def test_a_package_that_cannot_be_installed_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from sim.cache import isolated
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def broken(home: Path, with_pip: bool) -> None:
+        home.mkdir(parents=True)
+        raise subprocess.CalledProcessError(1, "ensurepip", stderr="no ensurepip here")
+
+    monkeypatch.setattr("sim.cache.venv.create", broken)
+    with pytest.raises(SimulationError, match="cannot install thing==1.0, which does things: no ensurepip here"):
+        isolated("thing==1.0", "does things")
+    assert not (tmp_path / "vla-rl" / "thing-1.0").exists()

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, model_validator
 
+from sim import HUMANOID
 from sim.resets import Bank, State
 from sim.vec_env import SEED_RANGES, SimulationError, VecEnv
 from vla_rl.config import Positive, SimConfig, Strict, require_own_starts
@@ -65,6 +66,8 @@ def collect_bank(config: BankConfig, env: VecEnv) -> Path:
     """
     if config.out.exists():
         raise FileExistsError(f"{config.out} already exists; choose another folder or delete it")
+    if config.sim.robot == HUMANOID:
+        raise SimulationError(f"robot '{HUMANOID}' has no banks of states; it starts from its own initial states")
     if config.sim.backend != "mujoco":
         raise SimulationError(f"backend '{config.sim.backend}' has no banks of states; set sim.backend to mujoco")
     states: list[State] = []

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from policies.interface import ChunkPolicy, Observation
-from sim.vec_env import Demonstration, VecEnv
+from sim.vec_env import PICTURE, Demonstration, VecEnv
 
 
 def play(policy: ChunkPolicy, env: VecEnv, env_ids: Sequence[int], seeds: Sequence[int], tasks: Sequence[str]) -> list[Demonstration]:
@@ -32,7 +32,7 @@ def play(policy: ChunkPolicy, env: VecEnv, env_ids: Sequence[int], seeds: Sequen
             executed = int(step.executed[row])
             actions[i] += list(chunk[row, :executed])
             success[i] += step.success[row, :executed].tolist()
-            views[i] += [{name: value[row] for name, value in frame.items()} for frame in step.frames[:executed]]
+            views[i] += [{name: value[row] for name, value in frame.items() if name != PICTURE} for frame in step.frames[:executed]]
         going = np.flatnonzero(~step.done)
         active = [active[row] for row in going]
         obs = {name: value[going] for name, value in step.obs.items()}
