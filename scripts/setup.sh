@@ -118,5 +118,8 @@ say "installing the pinned packages of requirements.txt into $VENV"
 "${UV[@]}" pip install --quiet --python "$VENV/bin/python" -r requirements.txt
 "${UV[@]}" pip install --quiet --python "$VENV/bin/python" --no-deps --no-build-isolation --editable .
 ensure_renderer
+# The Unitree G1's model goes into the user's cache folder, where the humanoid looks for it; nothing else needs it.
+"$VENV/bin/python" -c 'from sim.humanoid.model import compiled; compiled()' >/dev/null ||
+    say "the model of the Unitree G1 could not be fetched; the humanoid will try again"
 fingerprint >"$STAMP"
 say "done"
