@@ -122,6 +122,7 @@ def test_a_policy_over_ros_commands_what_it_commands_in_the_environment(bundle: 
     try:
         cell.until(lambda: cell.status["state"] == "standby", "the bridge is in standby")
         assert not cell.sent, "time stands still until the robot is armed"
+        cell.until(lambda: cell.graph.node.count_publishers("/arm7/policy/decision") > 0, "the policy's reports can be heard")
         cell.until(lambda: cell.graph.trigger("/arm7/bridge/arm").success, "the bridge arms")
         cell.until(lambda: len(cell.sent) >= len(targets), "the policy has acted")
         sent = np.array([message.position for message in cell.sent[: len(targets)]])
