@@ -90,7 +90,7 @@ def test_a_report_that_is_none_takes_no_button_away(graph: Graph) -> None:
 def test_the_program_serves_until_told_to_stop(graph: Graph, tmp_path: Path) -> None:
     arguments = ["-m", "vla_rl.cli", "view", "configs/robots/arm7.yaml", "--port", "0"]
     process = Process(graph.context.get_domain_id(), arguments, tmp_path / "view.log")
-    graph.until(lambda: "http://" in process.output() or not process.alive(), "the page is served")
+    graph.until(lambda: "arm7: http://" in process.output() or not process.alive(), "the page is served")
     address = re.findall(r"http://\S+", process.output())[-1]
     assert urllib.request.urlopen(address, timeout=10).status == 200
     assert process.stop() == 0
