@@ -17,6 +17,7 @@ from tests.vla_rl.test_cli import refused
 from vla_rl.cli import main
 from vla_rl.config import SimConfig
 from vla_rl.evaluate import Evaluation, TaskResult
+from vla_rl.trials import instruction
 
 pytestmark = pytest.mark.ros
 PROFILE = str(ROOT / "configs" / "robots" / "arm7.yaml")
@@ -67,3 +68,10 @@ def test_other_seeds_are_refused_before_anything_starts(bundle: Path, tmp_path: 
 def test_more_steps_than_trained_are_refused(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["export", str(bundle.parent), "--out", str(tmp_path / "bundle"), "--executed", "9"]
     assert "executed must lie in 1..8" in refused(arguments, capsys)
+
+
+def test_other_seeds_of_a_task_are_about_other_things():
+    for task in ("hands", "reach"):
+        told = [instruction(task, number) for number in range(8)]
+        assert len(set(told)) > 3 and told == [instruction(task, number) for number in range(8)]
+    assert "hand" in instruction("hands", 0) and "hand" not in instruction("drawer", 0)
