@@ -24,7 +24,7 @@ Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
 Range = tuple[Number, Number]
 Unit = Literal["rad", "m", "1"]
 """Of a coordinate: angle, length, or a gripper's opening from closed (0) to open (1)."""
-ControllerKind = Literal["joint_trajectory", "forward_command", "lerobot", "low_level"]
+ControllerKind = Literal["joint_trajectory", "forward_command", "low_level"]
 StopMode = Literal["hold", "zero_velocity", "damping"]
 Topic = Annotated[str, Field(pattern=r"^(/[A-Za-z_][A-Za-z0-9_]*)+$")]
 """Absolute ROS 2 topic name."""
@@ -41,10 +41,10 @@ class Part(BaseModel):
 
 
 class Wire(Part):
-    """What the driver speaks where it is not the coordinate's own unit: wire = scale · coordinate + offset."""
+    """What LeRobot's driver speaks where it is not the coordinate's own unit: wire = scale · coordinate + offset."""
 
     unit: Literal["rad", "m", "1", "deg", "percent"]
-    """Checked against what the driver says it is configured for."""
+    """For the reader; the driver's `settings` see to it."""
     scale: Number = 1.0
     """[wire unit / coordinate unit]; negative where the driver counts the other way round."""
     offset: Number = 0.0
@@ -133,16 +133,8 @@ class Controller(Part):
     kind: ControllerKind
     joints: tuple[str, ...]
     """In the order of the controller's message."""
-    topic: Topic | None = None
-    """Commands go here; none for `lerobot`, whose driver is called."""
-
-    @model_validator(mode="after")
-    def _topic_fits(self) -> Self:
-        if (self.topic is None) != (self.kind == "lerobot"):
-            raise ValueError(
-                f"a controller of kind {self.kind} {'has no' if self.kind == 'lerobot' else 'needs a'} topic, got {self.topic}"
-            )
-        return self
+    topic: Topic
+    """Commands go here."""
 
 
 class Vendor(Part):
@@ -156,11 +148,21 @@ class Vendor(Part):
     """Class of command messages."""
 
 
+class Driver(Part):
+    """LeRobot's driver of a robot that is not on ROS 2 by itself; `vla-rl drive` runs it behind the profile's topics."""
+
+    module: str
+    """Python module that makes it known, for example `lerobot.robots.so_follower`."""
+    type: str
+    """What it is called there: LeRobot's `--robot.type`."""
+    settings: dict[str, bool | int | float | str] = {}
+    """Of LeRobot's configuration, those that the joints' `wire` entries depend on."""
+
+
 class Topics(Part):
     """Where measurements come from. Command topics belong to controllers."""
 
-    joint_states: Topic | None = None
-    """None for a robot that is read through a driver."""
+    joint_states: Topic
     images: dict[str, Topic] = {}
     """By camera name, which is the frame of the policy's image entry."""
 
@@ -222,6 +224,7 @@ class RobotProfile(Part):
     controllers: tuple[Controller, ...]
     topics: Topics
     vendor: Vendor | None = None
+    driver: Driver | None = None
     rates: Rates
     ages: Ages
     safety: Safety
@@ -269,6 +272,8 @@ class RobotProfile(Part):
         commanded = [name for controller in self.controllers for name in controller.joints]
         if sorted(commanded) != sorted(self.names):
             raise ValueError(f"controllers command {commanded}, they must command each of {list(self.names)} exactly once")
+        if self.driver and any(controller.kind != "forward_command" for controller in self.controllers):
+            raise ValueError("a robot with a driver is commanded by controllers of kind forward_command")
         if any(controller.kind == "low_level" for controller in self.controllers) and self.vendor is None:
             raise ValueError("a low_level controller needs `vendor`: module, state and command message")
         for gripper in self.grippers:

@@ -99,7 +99,7 @@ if [ "${1:-}" = --lock ]; then
     shift
     ensure_uv
     "${UV[@]}" pip compile --quiet --python-version 3.12 --no-emit-index-url --no-emit-find-links \
-        --custom-compile-command "make lock" --extra train --extra pretrained --extra robots --extra onnx --extra isaac --extra ros --extra view --extra dev "$@" \
+        --custom-compile-command "make lock" --extra train --extra pretrained --extra robots --extra onnx --extra isaac --extra ros --extra view --extra so101 --extra dev "$@" \
         pyproject.toml --output-file requirements.txt
     exit
 fi

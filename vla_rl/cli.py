@@ -19,6 +19,7 @@ VERBS = {
     "console": "PROFILE              an operator's keyboard: e-stop, dead-man switch, arming, state",
     "view": "PROFILE                 a page in the browser: cameras, joints, state, latency, a stop button",
     "sim-robot": "PROFILE            a simulated robot as a participant of ROS 2",
+    "drive": "PROFILE --port PORT --id ID  a robot behind LeRobot's driver, such as the SO-101, as a participant of ROS 2",
     "doctor": "PROFILE               a robot on the graph: rates, ages, quality of service; --measure writes histograms",
     "trials": "BUNDLE --robot PROFILE --out DIR  success of a bundle on the simulated robot, episode after episode",
     "grid": "GRID                   an experiment, cell by cell",
@@ -31,6 +32,7 @@ PROGRAMS = {
     "console": "robot.ros2.console",
     "view": "robot.ros2.view",
     "sim-robot": "sim.ros2.__main__",
+    "drive": "robot.ros2.drive",
     "doctor": "robot.ros2.doctor",
 }
 """Verbs that are programs of their own, with their own exit status: each module's `main`."""

@@ -56,9 +56,7 @@ def command_qos(profile: RobotProfile, lockstep: bool) -> QoSProfile:
 
 
 def state_stream(profile: RobotProfile) -> Stream:
-    """The robot's joint states. Raises `AdapterError` for a robot that has none on ROS 2."""
-    if profile.topics.joint_states is None:
-        raise AdapterError(f"the profile of {profile.name} has no topics.joint_states: it is read through a driver, not over ROS 2")
+    """The robot's joint states."""
     return Stream("joint_states", profile.topics.joint_states, JointState, STATE_QOS, profile.rates.state_hz)
 
 
@@ -78,8 +76,6 @@ def _adapter(controller: Controller, profile: RobotProfile) -> CommandAdapter:
             f"{command.__name__} is installed, but low-level commands carry the vendor's checksum and mode, which this bridge does not "
             "compute; let a controller of the robot's vendor take joint trajectories, and name it in the profile"
         )
-    if controller.topic is None:
-        raise AdapterError(f"a controller of kind {controller.kind} is called through a driver, not over ROS 2")
     if controller.kind == "forward_command":
         return ForwardCommand(controller.topic, controller.joints)
     limits = {joint.name: joint.acceleration for joint in profile.joints}

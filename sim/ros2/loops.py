@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from rclpy.executors import Executor
 from rosgraph_msgs.msg import Clock
 
+from robot.ros2.messages import to_time
 from sim.ros2.node import SimRobot
-from sim.ros2.sensors import to_time
 
 REPEAT_S = 0.2
 """In lockstep a tick without an answer is published again, unchanged, after so long."""

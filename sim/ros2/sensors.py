@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import array
 from dataclasses import dataclass, field
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 
+from robot.ros2.messages import to_image, to_time
 from sim.ros2 import overlay
 from sim.ros2.faults import JointMessage, disturb_image, disturb_stamp, disturb_state
 from sim.ros2.plant import Plant
-from sim.ros2.trajectory import NS_PER_S
 from sim.ros2.wiring import Wiring
 
 STATE_QOS = QoSProfile(depth=10)
 """Reliable, volatile: what the joint_state_broadcaster of ros2_control publishes with."""
-
-
-def to_time(now_ns: int) -> Time:
-    """A message's stamp."""
-    return Time(sec=now_ns // NS_PER_S, nanosec=now_ns % NS_PER_S)
 
 
 @dataclass
@@ -96,13 +89,4 @@ class Sensors:
 def _message(state: JointMessage, now_ns: int) -> JointState:
     message = JointState(name=list(state.names), position=state.position, velocity=state.velocity, effort=state.effort)
     message.header.stamp = to_time(now_ns)
-    return message
-
-
-def to_image(pixels: np.ndarray, frame: str, now_ns: int) -> Image:
-    """An rgb8 message of `(H, W, 3)` uint8."""
-    height, width = pixels.shape[:2]
-    message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
-    message.data = array.array("B", pixels.tobytes())
-    message.header.stamp, message.header.frame_id = to_time(now_ns), frame
     return message

@@ -54,8 +54,6 @@ def wire(profile: RobotProfile, cameras: tuple[str, ...] | None = None) -> Wirin
     """
     check_name("simulated robot", profile.name, (*ROBOTS, HUMANOID))
     _require_joints(profile)
-    if profile.topics.joint_states is None:
-        raise SimulationError("the profile has no topics.joint_states, so the simulated robot would not be heard")
     if cameras is None:
         cameras = tuple(camera for camera in profile.topics.images if camera == "front")
     for camera in cameras:
@@ -85,7 +83,7 @@ def _require_joints(profile: RobotProfile) -> None:
 
 
 def _controller(controller: Controller) -> ControllerWiring:
-    kind, topic = controller.kind, controller.topic
-    if (kind != "joint_trajectory" and kind != "forward_command") or topic is None:
+    kind = controller.kind
+    if kind != "joint_trajectory" and kind != "forward_command":
         raise SimulationError(f"the simulated robot has no controller of kind {kind}; it has joint_trajectory and forward_command")
-    return ControllerWiring(kind, topic, controller.joints)
+    return ControllerWiring(kind, controller.topic, controller.joints)

@@ -125,7 +125,10 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("controllers.0.joints", ["joint1"]), "each of"),
         (_set("controllers.0.topic", "arm/commands"), "controllers.0.topic: "),
         (_set("controllers.0.kind", "low_level"), "needs `vendor`"),
-        (_set("controllers.0.kind", "lerobot"), "a controller of kind lerobot has no topic"),
+        (
+            _set("driver", {"module": "lerobot.robots.so_follower", "type": "so101_follower"}),
+            "commanded by controllers of kind forward_command",
+        ),
         (_set("workspace.links", ["nose"]), "names links nose"),
         (_set("collision.pairs", [["palm", "nose"]]), "names capsules nose"),
         (_set("grippers.0.open", 2.0), "gripper gripper: 2.0 lies outside"),

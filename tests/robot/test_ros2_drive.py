@@ -1,0 +1,189 @@
+"""An SO-101 through LeRobot's driver: servos in this process, `vla-rl drive` and the bridge as processes, the test is the operator."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ros]'")
+pytest.importorskip("lerobot", reason="needs the train extra: pip install 'vla-rl[train]'")
+pytest.importorskip("scservo_sdk", reason="needs the so101 extra: pip install 'vla-rl[so101]'")
+
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, String
+
+from robot.profile import load_profile
+from robot.ros2.console import Console
+from robot.ros2.driver import Command, refusal
+from robot.ros2.operators import BEAT_QOS
+from robot.ros2.reports import STATUS_QOS
+from tests.repo.imports import ROOT
+from tests.robot.relaxed import AGES, RATES, SAFETY
+from tests.robot.servos import NAMES, TICKS, Servos, write_calibration
+from tests.ros import Graph, Process, unique_domain
+
+SO101 = ROOT / "configs" / "robots" / "so101.yaml"
+
+
+class Rig:
+    """Servos, driver, bridge, and the operator's console."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_calibration(folder)
+        monkeypatch.setenv("HF_LEROBOT_HOME", str(folder))
+        profile = yaml.safe_load(SO101.read_text()) | {"rates": RATES, "ages": AGES}
+        profile["safety"] |= SAFETY
+        path = folder / "so101.yaml"
+        path.write_text(yaml.safe_dump(profile))
+        self.servos, domain, self.said = Servos(), unique_domain(), list[str]()
+        self.driver = Process(
+            domain, ["-m", "robot.ros2.drive", str(path), "--port", self.servos.port, "--id", "arm"], folder / "driver.log"
+        )
+        self.graph = Graph(domain)
+        self.states = self.graph.record(JointState, "/so101/joint_states", BEAT_QOS)
+        self.graph.until(self._heard, "the driver publishes joint states")
+        self.bridge = Process(domain, ["-m", "robot.ros2", str(path), "--activate", "--teleop"], folder / "bridge.log")
+        self.operator = Console(self.graph.node, "so101", self.said.append)
+        self._jog = self.graph.node.create_publisher(JointState, "/so101/bridge/jog", BEAT_QOS)
+        self._statuses = self.graph.record(String, "/so101/bridge/status", STATUS_QOS)
+        self.velocity: dict[str, float] = {}
+        self.graph.node.create_timer(0.02, self._ask)
+        self._left = threading.Event()
+        self._beats = threading.Thread(target=self._beat, daemon=True)
+        self._beats.start()
+        self.until("standby")
+
+    def _heard(self) -> bool:
+        assert self.driver.alive(), self.driver.output()
+        return len(self.states) > 5
+
+    def _ask(self) -> None:
+        self._jog.publish(JointState(name=list(NAMES), velocity=[self.velocity.get(name, 0.0) for name in NAMES]))
+
+    def _beat(self) -> None:
+        while not self._left.wait(0.05):
+            self.operator.beat()
+
+    @property
+    def state(self) -> str:
+        return json.loads(self._statuses[-1].data)["state"] if self._statuses else ""
+
+    def until(self, state: str) -> None:
+        self.graph.until(lambda: self.state == state, f"the bridge is in {state}; {self.said}; {self.bridge.output()}")
+
+    def arm(self) -> None:
+        self.operator.key("g")
+
+        def armed() -> bool:
+            self.operator.key("a")
+            self.graph.spin(0.3)
+            return self.state == "active"
+
+        self.graph.until(armed, f"the bridge arms; {self.said}")
+
+    def radians(self, name: str) -> float:
+        """Where a servo's horn really is."""
+        return (self.servos[name].position - TICKS / 2) * 2 * math.pi / (TICKS - 1)
+
+    def close(self) -> None:
+        self.bridge.stop()
+        self.driver.stop()
+        self._left.set()
+        self._beats.join()
+        self.graph.close()
+        self.servos.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    rig = Rig(tmp_path, monkeypatch)
+    yield rig
+    rig.close()
+
+
+@pytest.mark.ros
+def test_an_so101_moves_behind_the_filter_and_holds_where_commands_end(rig: Rig) -> None:
+    assert rig.states[-1].name == list(NAMES) and rig.states[-1].position == pytest.approx([0, 0, 0, 0, 0, 0.5], abs=1e-3)
+    rig.velocity = {"shoulder_pan": 0.5, "gripper": 0.5}
+    rig.graph.spin(0.5)
+    assert abs(rig.radians("shoulder_pan")) < 0.01, "it does not move before it is armed"
+
+    rig.arm()
+    rig.graph.until(lambda: rig.radians("shoulder_pan") > 0.4, "the servo turns")
+    assert rig.servos["gripper"].position > TICKS / 2 + 100 and abs(rig.radians("elbow_flex")) < 0.01
+    rig.graph.until(lambda: rig.states[-1].position[0] > 0.4, "the turn is measured")
+
+    # against the joint's limit: the filter stops it inside its soft margin
+    limits = load_profile(SO101).joints[0]
+    rig.velocity = {"shoulder_pan": 2.0}
+    rig.graph.until(lambda: rig.radians("shoulder_pan") > limits.soft[1] - 0.02, "it comes to its limit")
+    rig.graph.spin(0.5)
+    assert rig.radians("shoulder_pan") <= limits.soft[1] + 0.002
+
+    rig.velocity = {"shoulder_pan": -0.5}
+    rig.graph.until(lambda: rig.radians("shoulder_pan") < limits.soft[1] - 0.2, "it goes back")
+    assert rig.bridge.stop() == 0, rig.bridge.output()
+    rig.graph.until(lambda: "the servos hold the last one" in rig.driver.output(), "the driver says that commands ended")
+    held = rig.radians("shoulder_pan")
+    rig.graph.spin(0.3)
+    assert rig.radians("shoulder_pan") == pytest.approx(held, abs=1e-3) and rig.servos["shoulder_pan"].torque
+
+    wild = rig.graph.node.create_publisher(Float64MultiArray, "/so101/commands", 1)
+    rig.graph.until(lambda: wild.get_subscription_count() == 1, "the driver hears the test")
+    wild.publish(Float64MultiArray(data=[3.0, 0.0, 0.0, 0.0, 0.0, 0.5]))
+    rig.graph.until(lambda: "is refused: shoulder_pan should go to 3.000 rad" in rig.driver.output(), "it is refused")
+    rig.graph.spin(0.2)
+    assert rig.radians("shoulder_pan") == pytest.approx(held, abs=1e-3)
+    assert rig.driver.stop() == 0 and "its servos hold" in rig.driver.output()
+    assert rig.servos["shoulder_pan"].torque
+
+
+@pytest.mark.ros
+def test_a_bus_that_falls_silent_is_a_fault_and_ends_the_driver(rig: Rig) -> None:
+    rig.arm()
+    rig.velocity = {"wrist_roll": 0.3}
+    rig.graph.until(lambda: rig.radians("wrist_roll") > 0.1, "it moves")
+    rig.servos.silent = True
+    rig.until("fault")
+    rig.graph.until(lambda: not rig.driver.alive(), "the driver gives up")
+    assert rig.driver.stop() == 2 and "so101 does not answer any more" in rig.driver.output()
+
+
+PROFILE = load_profile(SO101)
+MEASURED = np.array([0.0, 0.0, 0.0, -1.7, 0.0, 0.5])
+"""The wrist hangs beyond its limit of -1.658 rad."""
+LEASH = PROFILE.joints[0].leash + PROFILE.joints[0].velocity * PROFILE.ages.state_s
+
+
+@pytest.mark.parametrize(
+    ("position", "why"),
+    [
+        ([0.1, 0.0, 0.0, -1.7, 0.0, 0.5], ""),
+        ([0.0, 0.0, 0.0, -1.66, 0.0, 1.0], ""),  # inward, though not inside yet; the gripper opens
+        ([LEASH - 0.01, 0.0, 0.0, -1.7, 0.0, 0.5], ""),
+        ([LEASH + 0.01, 0.0, 0.0, -1.7, 0.0, 0.5], r"shoulder_pan should go from 0\.000 to 0\.730 rad, further than 0\.720 at once"),
+        ([0.0, 0.0, 0.0, -1.71, 0.0, 0.5], r"wrist_flex should go to -1\.710 rad, outside of -1\.700 to 1\.658"),
+        ([0.0, 0.0, 0.0, -1.7, 0.0, 1.01], r"gripper should go to 1\.010 1, outside of 0\.000 to 1\.000"),
+        ([math.nan, 0.0, 0.0, -1.7, 0.0, 0.5], "shoulder_pan is nan"),
+        ([0.0, 0.0], "it has 2 positions, the controller has 6 joints"),
+    ],
+)
+def test_commands_that_no_filter_let_through_are_refused(position: list[float], why: str) -> None:
+    import re
+
+    found = refusal(Command(np.arange(6), np.array(position), 0.0), MEASURED, PROFILE)
+    assert re.fullmatch(why, found), found
+
+
+def test_a_command_of_some_joints_is_judged_by_theirs() -> None:
+    command = Command(np.array([5, 0]), np.array([0.9, 0.1]), 0.0)
+    assert refusal(command, MEASURED, PROFILE) == ""
+    assert refusal(replace(command, position=np.array([0.1, 0.9])), MEASURED, PROFILE).startswith("shoulder_pan should go")
