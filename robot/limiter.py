@@ -178,7 +178,12 @@ def soften(limits: Limits, last: Motion, dt_s: float, command: Motion, share: fl
 
 def stopping_point(limits: Limits, motion: Motion) -> np.ndarray:
     """`(J,)` where joints stand after braking: a bound on the far side of where they do."""
-    return _stop(limits, motion, np.zeros_like(motion.velocity))
+    return meeting_point(limits, motion, np.zeros_like(motion.velocity))
+
+
+def meeting_point(limits: Limits, motion: Motion, velocity: np.ndarray) -> np.ndarray:
+    """`(J,)` from where on a point that moves with `velocity` `(J,)` is met by joints that only change their own to it."""
+    return _stop(limits, motion, velocity)
 
 
 def braking_path(limits: Limits, motion: Motion, samples: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from robot.chunks import Border, Chunk, Rejected, Setpoint
-from robot.limiter import Motion, limits_of, stopping_point
+from robot.limiter import Motion, limits_of, meeting_point, stopping_point
 from robot.profile import RobotProfile
 from robot.scheduler import ROUNDING_S, Scheduler, Timing, timing_of
 
@@ -158,7 +158,9 @@ class JogSource:
         self._lead = 0.5 * np.array([joint.leash for joint in profile.joints])
         self._quiet_s = quiet_s
         self._velocity, self._heard_s = np.zeros_like(self._limit), -math.inf
-        self._target = self._commanded = np.zeros_like(self._limit)
+        self._followed = self._target = np.zeros_like(self._limit)
+        """Velocities that the target moves with, and the target."""
+        self._last = Motion.rest(self._target)
         self._at_s = 0.0
 
     def jog(self, velocity: np.ndarray, now_s: float) -> None:
@@ -167,19 +169,21 @@ class JogSource:
         self._heard_s = now_s
 
     def begin(self, now_s: float, last: Motion) -> None:
-        self._commanded, self._target = last.position, stopping_point(self._limits, last)  # it need not come back from there
-        self._at_s, self._velocity = now_s, np.zeros_like(self._limit)
+        self._last, self._target = last, stopping_point(self._limits, last)  # it need not come back from there
+        self._at_s, self._velocity, self._followed = now_s, np.zeros_like(self._limit), np.zeros_like(self._limit)
 
     def setpoint(self, now_s: float) -> Setpoint:
         velocity = self._velocity if now_s - self._heard_s <= self._quiet_s else np.zeros_like(self._limit)
-        ahead = self._target + (now_s - self._at_s) * velocity
-        # Not far ahead of what is commanded, so that a joint turns round at once where limits held it back.
-        near = np.clip(ahead, self._commanded - self._lead, self._commanded + self._lead)
-        self._target, self._at_s = np.clip(near, *self._soft.T), now_s
+        # A joint comes to another velocity, or to rest, and no further: it does not go faster to make up for its late start.
+        soonest = meeting_point(self._limits, self._last, velocity)
+        ahead = np.where(velocity != self._followed, soonest, self._target) + (now_s - self._at_s) * velocity
+        # Not far ahead of that, so that a joint turns round at once where limits held it back.
+        near = np.clip(ahead, soonest - self._lead, soonest + self._lead)
+        self._target, self._followed, self._at_s = np.clip(near, *self._soft.T), velocity, now_s
         return Setpoint("play", self._target, np.where(self._target == ahead, velocity, 0.0))
 
     def sent(self, now_s: float, motion: Motion) -> None:
-        self._commanded = motion.position
+        self._last = motion
 
     def heard_s(self, now_s: float) -> float:
         return self._heard_s

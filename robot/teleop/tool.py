@@ -29,6 +29,8 @@ KEEPING = 2.0
 """k [1/s]."""
 LEAD = 0.2
 """How far the kept orientation may run ahead of a tool that cannot follow [rad]; also bounds k·e."""
+RATE_SHARE = 0.95
+"""Share of a rate limit that is asked for: commands pass a velocity by up to 5 % as they come to it."""
 STEP = 1e-6
 """Of joints, for the Jacobian [rad or m]."""
 
@@ -43,7 +45,7 @@ class ToolMotion:
             profile: the robot.
             tool: the link that is moved; the last one of the chain if `None`.
             speed: share of full speed, above 0 and at most 1.
-            rate_limit: `(J,)` largest joint speeds [unit/s] besides the profile's, such as those of a policy's actions.
+            rate_limit: `(J,)` largest joint speeds that the robot may come to [unit/s], such as those of a policy's actions.
 
         Raises:
             UserError: the chain has no such link, or speed is no such share.
@@ -57,7 +59,7 @@ class ToolMotion:
             )
         self._profile, self._speed = profile, speed
         limit = profile.safety.speed_cap * np.array([joint.velocity for joint in profile.joints])  # the bridge's, which would bend lines
-        self._limit = limit if rate_limit is None else np.minimum(limit, rate_limit)
+        self._limit = limit if rate_limit is None else np.minimum(limit, RATE_SHARE * rate_limit)
         self._joint = JOINT_SHARE * limit
         self._soft = np.array([joint.soft for joint in profile.joints])
         self._chain = Chain(profile.chain, profile.names) if names else None

@@ -126,7 +126,8 @@ def test_a_demonstration_is_recorded_trains_and_replays(rig: Rig, bundle: Path, 
     assert len(rig.spool) == 1 and "kept" in rig.said[-1], rig.said
 
     [episode] = rig.spool
-    assert episode.clipped == 0 and len(episode.action) > 30
+    assert episode.clipped == 0, f"{np.abs(episode.action).max(axis=0)}; {rig.said}; {rig.bridge.output()}"
+    assert len(episode.action) > 30
     assert len(np.unique(episode.obs["observation.images.front"].reshape(len(episode.action), -1), axis=0)) > 20, "the images move"
     described = read_bundle(bundle)
     write_recorded(tmp_path / "data", described, "reach", [episode], {"made": "by a test"})

@@ -10,11 +10,12 @@ import pytest
 from policies.interface import UserError
 from robot.kinematics import Chain
 from robot.observation import CommanderError
+from robot.sources import JogSource
 from robot.teleop.recording import LONGEST_S, Recorded, Recording, RecordingError
 from robot.teleop.spool import Spool, SpoolError
-from robot.teleop.tool import GRIPPER_S, MOVE_M_S, TURN_RAD_S, ToolMotion, rotation_vector
+from robot.teleop.tool import GRIPPER_S, MOVE_M_S, RATE_SHARE, TURN_RAD_S, ToolMotion, rotation_vector
 from robot.teleop.wish import KEY_S, STILL, Keyboard, Wish, pad_wish
-from tests.robot.session import ARM7, FREE
+from tests.robot.session import ARM7, FREE, Session
 from tests.robot.test_commander import IMAGE, STATE, STEP_NS, bundle
 
 CHAIN = Chain(ARM7.chain, ARM7.names)
@@ -82,9 +83,25 @@ def test_speed_scales_and_limits_keep_the_direction():
     full, half = ToolMotion(ARM7).velocity(wish, home, DT_S), ToolMotion(ARM7, speed=0.5).velocity(wish, home, DT_S)
     assert half == pytest.approx(full / 2)
     limit = np.full(8, np.inf)
-    limit[1] = abs(full[1]) / 4
+    limit[1] = abs(full[1]) / 4 / RATE_SHARE
     slow = ToolMotion(ARM7, rate_limit=limit).velocity(wish, home, DT_S)
     assert slow == pytest.approx(full / 4)
+
+
+def test_no_control_step_is_faster_than_a_rate_limit():
+    """Joints that speed up slowly, from standstill through the filter; 0.05 s at a time, as actions count."""
+    slow = FREE.model_copy(update={"joints": tuple(joint.model_copy(update={"acceleration": 1.0}) for joint in FREE.joints)})
+    motion, source = ToolMotion(ARM7, rate_limit=np.full(8, 0.25)), JogSource(slow)
+    session = Session(source, slow, sag=np.zeros(8))
+    session.arm()
+
+    def push(now_s: float) -> None:
+        source.jog(motion.velocity(Wish(move=(1.0, 0.0, 0.0)), session.plant.sent[-1][1].position, slow.period_s), now_s)
+
+    session.run(1.0, push)
+    positions = np.array([sent.position for _, sent in session.plant.sent])
+    fastest = np.abs(positions[5:] - positions[:-5]).max() / 0.05
+    assert 0.9 * 0.25 < fastest <= 0.25
 
 
 def test_single_joints_and_the_gripper():
