@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -78,6 +77,8 @@ def prepare_image(image: np.ndarray, height_px: int, width_px: int, camera: Pinh
     Raises:
         SpecError: not an image, not of the camera's size, or a crop beyond its edge.
     """
+    import cv2  # robots' profiles name cameras, and need no OpenCV for that
+
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise SpecError(f"an image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
     if camera is not None:

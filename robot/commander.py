@@ -21,7 +21,7 @@ from policies.interface import Entry
 from robot.actions import JointActions
 from robot.chunks import Chunk
 from robot.delay import DelayEstimate
-from robot.observation import NS_PER_S, CommanderError, at_or_before, between, require_shown, state_entry
+from robot.observation import NS_PER_S, CommanderError, at_or_before, between, image_entries, require_shown, state_entry
 from robot.profile import RobotProfile
 
 KEPT_S = 4.0
@@ -79,9 +79,9 @@ class Commander:
         self._actions = JointActions(policy.bundle.action_map, spec.action, profile)
         self._entries = {entry.name: entry for entry in spec.entries}
         self._states = {entry.name: state_entry(entry, profile) for entry in spec.entries if entry.kind == "state"}
-        self._sizes = {entry.frame: entry.shape[:2] for entry in spec.entries if entry.kind == "image"}
-        self.cameras = tuple(self._sizes)
         require_shown(policy.bundle, profile)
+        self._images = image_entries(policy.bundle, profile)
+        self.cameras = tuple(self._images)
         if lockstep and spec.executed < 2:
             raise CommanderError(f"in lockstep a chunk is what is executed of it, and needs 2 steps; this policy executes {spec.executed}")
         self._step_ns = round(NS_PER_S / spec.control_hz)
@@ -101,13 +101,8 @@ class Commander:
         self._keep(self._felt, stamp_ns, position)
 
     def saw(self, camera: str, stamp_ns: int, image: np.ndarray) -> None:
-        """An image `(H, W, 3)` uint8, RGB. Raises `CommanderError` if it is not of the size that the policy was trained on."""
-        if image.shape[:2] != self._sizes[camera]:
-            raise CommanderError(
-                f"camera '{camera}' shows {image.shape[:2]} pixels (height, width), the policy was trained on {self._sizes[camera]}; "
-                "publish what it was trained on (`policies.images` crops and resizes by calibration)"
-            )
-        self._keep(self._seen[camera], stamp_ns, image)
+        """An image `(H, W, 3)` uint8, RGB. Raises `CommanderError` if it cannot be made into what the policy was trained on."""
+        self._keep(self._seen[camera], stamp_ns, self._images[camera].value(image))
 
     def commanded(self, stamp_ns: int, position: np.ndarray) -> None:
         """Positions `(J,)` that were really sent."""

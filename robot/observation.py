@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.bundle import Bundle
-from policies.interface import Entry, UserError
+from policies.images import Crop, Pinhole, matching_crop, prepare_image
+from policies.interface import Entry, SpecError, UserError
 from robot.profile import RobotProfile
 
 NS_PER_S = 1_000_000_000
@@ -40,6 +41,52 @@ class StateEntry:
             ((found[self.columns] - self.closed) / (self.opened - self.closed)).astype(np.float32) for found in (position, commanded)
         )
         return np.where(self.error, asked - measured, measured)
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """How an image entry is made of what a robot's camera shows."""
+
+    camera: str
+    size: tuple[int, int]
+    """(height, width) that the policy was trained on [pixel]."""
+    lens: Pinhole | None = None
+    """The robot's camera, where it and the one of training are calibrated."""
+    crop: Crop | None = None
+    """What the policy was trained to see of it."""
+
+    def value(self, image: np.ndarray) -> np.ndarray:
+        """`(H, W, 3)` uint8 of the policy's size, from the camera's.
+
+        Raises:
+            CommanderError: the image is not of the calibrated size, or of another than the policy's and the camera is not calibrated.
+        """
+        if self.lens is None and image.shape[:2] != self.size:
+            raise CommanderError(
+                f"camera '{self.camera}' shows {image.shape[:2]} pixels (height, width), the policy was trained on {self.size}; "
+                "calibrate it with `vla-rl calibrate`, so that its images can be cropped and resized to what the policy saw"
+            )
+        try:
+            return prepare_image(image, *self.size, self.lens, self.crop)
+        except SpecError as error:
+            raise CommanderError(f"camera '{self.camera}': {error}") from error
+
+
+def image_entries(bundle: Bundle, profile: RobotProfile) -> dict[str, ImageEntry]:
+    """By camera. Raises `CommanderError` for a camera whose view is too narrow."""
+    found = {}
+    for entry, term in zip(bundle.spec.entries, bundle.observations, strict=True):
+        if entry.kind != "image":
+            continue
+        size, lens = (entry.shape[0], entry.shape[1]), profile.cameras.get(entry.frame)
+        if lens is None or term.camera is None:
+            found[entry.frame] = ImageEntry(entry.frame, size)
+            continue
+        try:
+            found[entry.frame] = ImageEntry(entry.frame, size, lens, matching_crop(lens, term.camera))
+        except SpecError as error:
+            raise CommanderError(f"camera '{entry.frame}' of {profile.name}: {error}") from error
+    return found
 
 
 def state_entry(entry: Entry, profile: RobotProfile) -> StateEntry:

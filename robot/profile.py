@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from policies.images import Pinhole
 from policies.interface import UserError
 from robot.geometry import Box, Capsule, Link, root_links, tree_order
 from robot.strict_yaml import StrictYamlError, read_mapping
@@ -223,6 +224,8 @@ class RobotProfile(Part):
     collision: SelfCollision | None = None
     controllers: tuple[Controller, ...]
     topics: Topics
+    cameras: dict[str, Pinhole] = {}
+    """Those of `topics.images` that are calibrated (`vla-rl calibrate`): their images are made into what policies were trained on."""
     vendor: Vendor | None = None
     driver: Driver | None = None
     rates: Rates
@@ -265,6 +268,12 @@ class RobotProfile(Part):
         for what, names in (("joints", list(self.names)), ("chain", links), ("collision.capsules", capsules)):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{what} has more than one of {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _cameras_are_heard(self) -> Self:
+        if unknown := sorted(set(self.cameras) - set(self.topics.images)):
+            raise ValueError(f"cameras has {', '.join(unknown)}, topics.images has {', '.join(self.topics.images) or 'none'}")
         return self
 
     @model_validator(mode="after")

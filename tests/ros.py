@@ -44,7 +44,7 @@ def write_profile(folder: Path, **changes: Any) -> Path:
     """The profile of the simulated arm with some entries replaced; of a section that is a mapping, only those given."""
     profile = yaml.safe_load((ROOT / "configs" / "robots" / "arm7.yaml").read_text())
     for name, value in changes.items():
-        profile[name] = profile[name] | value if isinstance(value, dict) else value
+        profile[name] = profile.get(name, {}) | value if isinstance(value, dict) else value
     path = folder / "profile.yaml"
     path.write_text(yaml.safe_dump(profile))
     return path

@@ -20,6 +20,7 @@ VERBS = {
     "view": "PROFILE                 a page in the browser: cameras, joints, state, latency, a stop button",
     "sim-robot": "PROFILE            a simulated robot as a participant of ROS 2",
     "drive": "PROFILE --port PORT --id ID  a robot behind LeRobot's driver, such as the SO-101, as a participant of ROS 2",
+    "calibrate": "PROFILE --camera NAME  intrinsics and lens of a robot's camera, from a chessboard",
     "doctor": "PROFILE               a robot on the graph: rates, ages, quality of service; --measure writes histograms",
     "trials": "BUNDLE --robot PROFILE --out DIR  success of a bundle on the simulated robot, episode after episode",
     "grid": "GRID                   an experiment, cell by cell",
@@ -33,6 +34,7 @@ PROGRAMS = {
     "view": "robot.ros2.view",
     "sim-robot": "sim.ros2.__main__",
     "drive": "robot.ros2.drive",
+    "calibrate": "robot.ros2.calibrate",
     "doctor": "robot.ros2.doctor",
 }
 """Verbs that are programs of their own, with their own exit status: each module's `main`."""

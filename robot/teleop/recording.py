@@ -18,7 +18,7 @@ import numpy as np
 from policies.bundle import Bundle
 from policies.interface import UserError
 from robot.actions import JointActions
-from robot.observation import NS_PER_S, Sample, between, require_shown, state_entry
+from robot.observation import NS_PER_S, Sample, between, image_entries, require_shown, state_entry
 from robot.profile import RobotProfile
 
 GAP = 1.6
@@ -71,8 +71,8 @@ class Recording:
         spec = bundle.spec
         self._spec, self._actions = spec, JointActions(bundle.action_map, spec.action, profile)
         self._states = {entry.name: state_entry(entry, profile) for entry in spec.of_kind("state")}
-        self._sizes = {entry.frame: entry.shape[:2] for entry in spec.of_kind("image")}
-        self.cameras = tuple(self._sizes)
+        self._images = image_entries(bundle, profile)
+        self.cameras = tuple(self._images)
         """That have to be recorded."""
         self.speed_limit = self._actions.fastest(1 / spec.control_hz)
         """`(J,)` joint speeds up to which actions can say what is commanded [unit/s]; infinite where they say where, not how far."""
@@ -110,12 +110,11 @@ class Recording:
                 _keep(self._take.commanded, stamp_ns, position)
 
     def saw(self, camera: str, stamp_ns: int, image: np.ndarray) -> None:
-        """An image `(H, W, 3)` uint8, RGB. Raises `RecordingError` if it is not of the bundle's size."""
-        if image.shape[:2] != self._sizes[camera]:
-            raise RecordingError(f"camera '{camera}' shows {image.shape[:2]} pixels (height, width), the bundle has {self._sizes[camera]}")
+        """An image `(H, W, 3)` uint8, RGB. Raises `CommanderError` if it cannot be made into what the bundle's policy was trained on."""
+        prepared = self._images[camera].value(image)
         with self._lock:
             if self._take is not None:
-                _keep(self._take.seen[camera], stamp_ns, image)
+                _keep(self._take.seen[camera], stamp_ns, prepared)
 
     def end(self) -> Take | None:
         """The episode is over, or not wanted: what was recorded, `None` if nothing was. Returns at once."""

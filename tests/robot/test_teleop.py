@@ -209,7 +209,7 @@ def test_what_is_missing_is_said():
     take.felt[:] = [(stamp_ns + 10**12, position) for stamp_ns, position in take.felt]
     with pytest.raises(RecordingError, match="do the stamps come from one clock"):
         recording.demonstration(take, "")
-    with pytest.raises(RecordingError, match=r"camera 'front' shows \(5, 4\) pixels \(height, width\), the bundle has \(4, 4\)"):
+    with pytest.raises(CommanderError, match=r"camera 'front' shows \(5, 4\) pixels \(height, width\), the policy was trained on \(4, 4\)"):
         recording.saw("front", 0, np.zeros((5, 4, 3), np.uint8))
     with pytest.raises(CommanderError, match="the policy sees camera 'top'"):
         Recording(bundle(IMAGE.model_copy(update={"frame": "top"})), ARM7)
