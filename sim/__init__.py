@@ -29,6 +29,7 @@ def make(
     control: Literal["ee_delta", "joint_delta"] = "ee_delta",
     device: str = "cpu",
     randomize: Randomize | None = None,
+    experts: Sequence[str] = (),
 ) -> WorkerVecEnv:
     """Start environments of a backend, which is imported only now.
 
@@ -45,6 +46,7 @@ def make(
         control: what actions of the tabletop suite and of the humanoid mean; Meta-World has its own.
         device: where Isaac Lab simulates and draws.
         randomize: what varies from episode to episode besides the initial state; nothing if `None`.
+        experts: files of learned experts (`sim.learned`), in place of the tabletop tasks' scripted ones.
 
     Raises:
         SimulationError: unknown backend, task, camera or robot, a number below 1, or a device or a term of `randomize` that the
@@ -52,6 +54,8 @@ def make(
     """
     if backend not in BACKENDS:
         raise SimulationError(f"unknown simulator backend '{backend}'; allowed: {', '.join(BACKENDS)}")
+    if experts and (robot == HUMANOID or backend == "metaworld"):
+        raise SimulationError(f"learned experts are for tabletop tasks, got {', '.join(experts)} with backend {backend}, robot {robot}")
     if robot == HUMANOID and backend != "metaworld":
         return _humanoid(backend, tasks, num_envs, workers, camera, horizon, paraphrases, control, device, randomize)
     if backend != "metaworld":
@@ -62,7 +66,9 @@ def make(
     if backend == "isaaclab":
         from sim.isaaclab.env import IsaacVecEnv
 
-        return IsaacVecEnv(tasks, num_envs, image_px, camera or "front", horizon, paraphrases, robot, control, device, randomize=randomize)
+        return IsaacVecEnv(
+            tasks, num_envs, image_px, camera or "front", horizon, paraphrases, robot, control, device, randomize=randomize, experts=experts
+        )
     if device != "cpu":
         raise SimulationError(
             f"the {backend} backend simulates on the CPU; got device '{device}'. Set device to cpu, or backend to isaaclab"
@@ -70,7 +76,7 @@ def make(
     if backend == "mujoco":
         from sim.mujoco.env import MujocoVecEnv
 
-        return MujocoVecEnv(tasks, num_envs, workers, image_px, camera or "front", horizon, paraphrases, robot, control, randomize)
+        return MujocoVecEnv(tasks, num_envs, workers, image_px, camera or "front", horizon, paraphrases, robot, control, randomize, experts)
     if randomize is not None:
         from sim.randomize import require_supported
 

@@ -15,7 +15,9 @@ import torch
 from sim.control import Command, action_spec, follow, hold, towards
 from sim.delays import Sent
 from sim.late import look, send, shown, variation_of
+from sim.learned import load_experts
 from sim.looks import photographed
+from sim.privileged import privileged, privileged_sizes
 from sim.randomize import Randomizer
 from sim.resets import State
 from sim.robots import ROBOTS
@@ -80,7 +82,8 @@ class Episodes:
         self._slots: dict[int, Slot] = {}
         self._randomizer = Randomizer(settings.randomize, CONTROL_HZ)
         self._varies = Varies.of(settings.randomize.active)
-        self._privileged_size = max(_privileged_size(task, len(self._robot.joints)) for task in TASKS.values())
+        self._privileged_size = max(privileged_sizes(settings.robot).values())
+        self._learned = load_experts(settings.experts, settings.robot, settings.control, self._actions)
 
     def reset(self, ids: list[int], seeds: list[int], tasks: list[str], states: list[State | None] | None = None) -> Arrays:
         """Start an episode in each environment, from the seed's own initial state or from one of a bank, and show it."""
@@ -292,9 +295,12 @@ class Episodes:
         actions = torch.zeros(len(ids), self._actions)
         for task, rows in self._by_task(ids):
             envs = [ids[row] for row in rows]
-            state = self._world.state(envs)
-            waypoint = task.expert(state, self._goal(envs))
-            found = towards(self._settings.control, self._robot, self._commands(envs), waypoint, state, self._world.limits)
+            state, goal = self._world.state(envs), self._goal(envs)
+            if task.name in self._learned:
+                found = self._learned[task.name].act(privileged(state, goal))
+            else:
+                waypoint = task.expert(state, goal)
+                found = towards(self._settings.control, self._robot, self._commands(envs), waypoint, state, self._world.limits)
             actions[rows] = found.cpu()
         return actions
 
@@ -373,17 +379,3 @@ def _rows(command: Command) -> list[dict[str, np.ndarray]]:
     """`Command` of each environment, without the batch dimension; views of one memory, which nobody writes to."""
     parts = {field.name: getattr(command, field.name).cpu().numpy() for field in fields(command)}
     return [{name: part[row] for name, part in parts.items()} for row in range(len(command.opening))]
-
-
-def privileged(state: SceneState, goal: Goal) -> torch.Tensor:
-    """Everything but the Jacobian, and the goal, as numbers `(B, S)`: what privileged teachers and critics see."""
-    parts = [
-        getattr(state, field.name).flatten(1) if getattr(state, field.name).ndim > 1 else getattr(state, field.name)[:, None]
-        for field in fields(state)
-        if field.name != "jacobian"
-    ]
-    return torch.cat([*parts, *(value[:, None].to(state.tcp_pos) for value in goal.values())], 1)
-
-
-def _privileged_size(task: Task, joints: int) -> int:
-    return 2 * joints + 8 + 10 * len(task.scene.bodies) + 4 * len(task.scene.fixtures) + len(task.draw(0).goal)

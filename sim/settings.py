@@ -31,6 +31,8 @@ class Settings:
     """Control steps of an episode; the task's own if `None`."""
     paraphrases: Paraphrases
     randomize: Randomize = field(default_factory=Randomize)
+    experts: tuple[str, ...] = ()
+    """Files of learned experts, in place of the scripted ones of their tasks."""
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ class SimConfig(Strict):
     """Where the episodes of on-policy training start; evaluation always starts from the tasks' own distribution."""
     device: str = "cpu"
     """Where Isaac Lab simulates and draws."""
+    experts: tuple[Path, ...] = ()
+    """Learned experts (`python -m sim.isaaclab.expert`) that act in place of the scripted ones of their tasks; tabletop suite."""
 
 
 def require_own_starts(sim: SimConfig) -> None:

@@ -65,6 +65,7 @@ def make_env(config: SimConfig) -> VecEnv:
         config.control,
         config.device,
         config.randomize,
+        tuple(map(str, config.experts)),
     )
 
 

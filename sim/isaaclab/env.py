@@ -37,6 +37,7 @@ class IsaacVecEnv(WorkerVecEnv):
         device: str = "cpu",
         graph: bool = True,
         randomize: Randomize | None = None,
+        experts: Sequence[str] = (),
     ) -> None:
         """Start a worker for each scene that the tasks need.
 
@@ -52,6 +53,7 @@ class IsaacVecEnv(WorkerVecEnv):
             device: where physics and rendering run.
             graph: on a CPU, replay a recorded physics step, which is several times faster; bit-equal to stepping eagerly.
             randomize: what varies from episode to episode besides the initial state.
+            experts: files of learned experts, in place of the scripted ones of their tasks.
         """
         for task in tasks:
             check_name("tabletop task", task, tuple(TASKS))
@@ -73,7 +75,7 @@ class IsaacVecEnv(WorkerVecEnv):
         randomize = randomize or Randomize()
         require_supported(randomize, "isaaclab", SUPPORTED)
         Randomizer(randomize, CONTROL_HZ)  # a wrong file shows here, not in a worker
-        settings = Settings(robot, control, image_px, camera, horizon, paraphrases, randomize)
+        settings = Settings(robot, control, image_px, camera, horizon, paraphrases, randomize, tuple(experts))
         processes = [
             WorkerProcess("sim.isaaclab.worker", IsaacSettings(settings, group[0], _ids(homes, w), device, graph))
             for w, group in enumerate(hosted)

@@ -2,7 +2,8 @@
 
     isaaclab train --rl_library rsl_rl --external_callback sim.isaaclab.rl.register --task VlaRl-Reach-v0 --num_envs 256
 
-On a CPU add `--device cpu agent.device=cpu`. Every task has an id: `VlaRl-Reach-v0`, `VlaRl-Push-v0`, …
+On a CPU add `--device cpu agent.device=cpu`. Every task has two ids: `VlaRl-Reach-v0` acts in steps of the tool, `VlaRl-Reach-Joints-v0`
+in steps of the joints. `python -m sim.isaaclab.expert` makes what was trained an expert, which demonstrates and teaches.
 
 N environments · S numbers of the privileged state · A actions
 """
@@ -10,7 +11,8 @@ N environments · S numbers of the privileged state · A actions
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import gymnasium
@@ -22,9 +24,9 @@ from isaaclab.sim import SimulationCfg
 from isaaclab.utils import configclass
 
 from sim.control import Command, Kind, action_spec, follow, hold
-from sim.episodes import privileged
 from sim.isaaclab.scene import scene_cfg, simulation
 from sim.isaaclab.world import IsaacWorld
+from sim.privileged import privileged, privileged_sizes
 from sim.robots import ROBOTS
 from sim.scene import CONTROL_HZ, CONTROL_STEPS
 from sim.state import Goal
@@ -58,8 +60,7 @@ def task_cfg(task: str, robot: str = "arm7", control: Kind = "ee_delta", num_env
     cfg.task, cfg.robot, cfg.control = task, robot, control
     cfg.episode_length_s = definition.horizon / CONTROL_HZ
     cfg.action_space = action_spec(arm, control).dim
-    bodies, fixtures = len(definition.scene.bodies), len(definition.scene.fixtures)
-    cfg.observation_space = 2 * len(arm.joints) + 8 + 10 * bodies + 4 * fixtures + len(definition.draw(0).goal)
+    cfg.observation_space = privileged_sizes(robot)[task]
     cfg.sim = simulation(device, graph=True)
     cfg.scene = scene_cfg(definition.scene, arm, num_envs, camera=None, image_px=0)
     return cfg
@@ -120,15 +121,20 @@ class TabletopEnv(DirectRLEnv):
         self._command = Command(**held)
 
 
+def _cfg(task: str, kind: Kind) -> Callable[[], TabletopEnvCfg]:
+    return lambda: task_cfg(task, control=kind)
+
+
 def register() -> list[str]:
     """Register every task with gymnasium. Returns the command line's arguments, of which it uses none."""
-    for name in TASKS:
+    kinds: dict[str, Kind] = {"": "ee_delta", "-Joints": "joint_delta"}
+    for name, (suffix, kind) in product(TASKS, kinds.items()):
         gymnasium.register(
-            id=f"VlaRl-{name.capitalize()}-v0",
+            id=f"VlaRl-{name.capitalize()}{suffix}-v0",
             entry_point="sim.isaaclab.rl:TabletopEnv",
             disable_env_checker=True,
             kwargs={
-                "env_cfg_entry_point": lambda name=name: task_cfg(name),
+                "env_cfg_entry_point": _cfg(name, kind),
                 "rsl_rl_cfg_entry_point": "sim.isaaclab.rl_agent:PpoCfg",
             },
         )

@@ -34,6 +34,7 @@ class MujocoVecEnv(WorkerVecEnv):
         robot: str = "arm7",
         control: Kind = "ee_delta",
         randomize: Randomize | None = None,
+        experts: Sequence[str] = (),
     ) -> None:
         """Start the workers.
 
@@ -48,6 +49,7 @@ class MujocoVecEnv(WorkerVecEnv):
             robot: name of a robot.
             control: what actions mean.
             randomize: what varies from episode to episode besides the initial state.
+            experts: files of learned experts, in place of the scripted ones of their tasks.
         """
         for task in tasks:
             check_name("tabletop task", task, tuple(TASKS))
@@ -60,7 +62,7 @@ class MujocoVecEnv(WorkerVecEnv):
         randomize = randomize or Randomize()
         require_supported(randomize, "mujoco", SUPPORTED)
         Randomizer(randomize, CONTROL_HZ)  # a wrong file shows here, not in a worker
-        settings = Settings(robot, control, image_px, camera, horizon, paraphrases, randomize)
+        settings = Settings(robot, control, image_px, camera, horizon, paraphrases, randomize, tuple(experts))
         processes = [WorkerProcess("sim.mujoco.worker", settings) for _ in range(min(workers, num_envs))]
         spec, longest = make_spec(ROBOTS[robot], control, camera, image_px), max(TASKS[task].horizon for task in tasks)
         super().__init__(spec, tasks, num_envs, processes, entry_names(camera), Slot, horizon or longest)
