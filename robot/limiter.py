@@ -41,7 +41,7 @@ is kept. Every step takes an a⁺ of it: the limits hold for every input and the
 *Outside.* From p + W > u the bound is p + W itself, so the stopping point never moves further out; from a velocity that is too
 high (a cap was lowered) the step brakes.
 
-What is asked for is met exactly where its a⁺ is allowed (and, at a position that is held, where the next step can stay). Where
+What is asked for is met exactly where its a⁺ is allowed and the steps after it can go on so, at rest or with the wanted velocity. Where
 it is not, a⁺ is the one from which braking, seen from a frame that moves with the wanted velocity, ends at the wanted position:
 as fast as the limits let, without overshoot.
 
@@ -61,6 +61,8 @@ BISECTIONS = 8
 """Halvings of the interval of accelerations: to Jh / 128."""
 OVERSPEED = 1e-6
 """Share of the velocity limit above which a step brakes; what is less is rounding."""
+SMOOTH = 0.5
+"""How far half of a step's acceleration may lie from what the wanted velocity says, in changes of acceleration by a step of full jerk."""
 _SIDES = np.array([[1.0], [-1.0]])
 
 
@@ -146,7 +148,7 @@ def limit(limits: Limits, last: Motion, dt_s: float, desired: np.ndarray, veloci
 
     exact = ((wanted - last.position) / dt_s - last.velocity) / dt_s
     room = _Room(limits, last, dt_s)
-    met = finite & room.permits(exact) & ((drift != 0) | _can_stay(limits, last, dt_s, exact))
+    met = finite & room.permits(exact) & _can_follow(limits, last, dt_s, exact, drift)
     chosen = exact
     if not met.all():
         near = _root(lambda a: _stop(limits, _advance(last, dt_s, a), drift) - wanted, *room.interval())
@@ -211,10 +213,16 @@ def reach(limits: Limits, velocity: np.ndarray, acceleration: np.ndarray) -> np.
     return np.maximum(distance, 0.0)
 
 
-def _can_stay(limits: Limits, last: Motion, h: float, acceleration: np.ndarray) -> np.ndarray:
-    """Whether the steps after this one can stay at its position, and at rest: arriving faster would overshoot."""
-    halt = -(last.velocity + h * acceleration) / h
-    return (np.abs(halt) <= np.minimum(limits.acceleration, limits.jerk * h)) & (np.abs(halt - acceleration) <= limits.jerk * h)
+def _can_follow(limits: Limits, last: Motion, h: float, acceleration: np.ndarray, drift: np.ndarray) -> np.ndarray:
+    """Whether the steps after this one can go on with what is wanted: arriving with another velocity would overshoot.
+
+    Either the next step can have the wanted velocity and the one after that no acceleration, or the step is one of a motion that goes on to
+    accelerate: the velocity of a step is that in its middle, where the wanted one, at its end, is half a step's acceleration ahead.
+    """
+    turn = (drift - last.velocity) / h - acceleration
+    reached = (np.abs(turn) <= limits.jerk * h) & (np.abs(turn - acceleration) <= limits.jerk * h)
+    goes_on = (drift != 0) & (np.abs(turn - acceleration / 2) <= SMOOTH * limits.jerk * h)
+    return (np.abs(turn) <= limits.acceleration) & (reached | goes_on)
 
 
 def _held(limits: Limits, last: Motion, dt_s: float) -> Motion | None:

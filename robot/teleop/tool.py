@@ -29,8 +29,6 @@ KEEPING = 2.0
 """k [1/s]."""
 LEAD = 0.2
 """How far the kept orientation may run ahead of a tool that cannot follow [rad]; also bounds k·e."""
-RATE_SHARE = 0.95
-"""Share of a rate limit that is asked for: commands pass a velocity by up to 5 % as they come to it."""
 STEP = 1e-6
 """Of joints, for the Jacobian [rad or m]."""
 
@@ -59,7 +57,7 @@ class ToolMotion:
             )
         self._profile, self._speed = profile, speed
         limit = profile.safety.speed_cap * np.array([joint.velocity for joint in profile.joints])  # the bridge's, which would bend lines
-        self._limit = limit if rate_limit is None else np.minimum(limit, RATE_SHARE * rate_limit)
+        self._limit = limit if rate_limit is None else np.minimum(limit, rate_limit)
         self._joint = JOINT_SHARE * limit
         self._soft = np.array([joint.soft for joint in profile.joints])
         self._chain = Chain(profile.chain, profile.names) if names else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,26 @@ def test_a_moving_position_is_caught_up_with():
         wish = -2 + 1.2 * h * (k + 1)  # jumps away by 2, then moves at 1.2 of at most 2 unit/s
         motion, report = limit(limits, motion, h, np.array([wish]), np.array([1.2]))
     assert motion.position[0] == wish and not report.any
+
+
+ROBOTS = sorted((ROOT / "configs" / "robots").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", ROBOTS, ids=lambda path: path.stem)
+def test_every_robot_settles_behind_a_position_that_moves_evenly(path: Path):
+    profile = load_profile(path)
+    limits, h = limits_of(profile).slowed(profile.safety.speed_cap), profile.period_s
+    for share in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8):
+        motion, velocity = Motion.rest(profile.home), share * limits.velocity
+        side = np.where(limits.high - profile.home > profile.home - limits.low, 1.0, -1.0)  # where there is room
+        speeds, room = [], np.maximum(limits.high - profile.home, profile.home - limits.low)
+        steps = int(min(np.min(0.9 * room / velocity), 3.0) / h)
+        for k in range(steps):
+            motion, _ = limit(limits, motion, h, profile.home + side * velocity * h * (k + 1), side * velocity)
+            speeds.append(side * motion.velocity)
+        settled = np.array(speeds[steps // 2 :])
+        if steps * h > 1.0:
+            np.testing.assert_allclose(settled, np.broadcast_to(velocity, settled.shape), rtol=1e-3)
 
 
 def test_at_a_limit_commands_stop_at_it():

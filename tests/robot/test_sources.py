@@ -11,9 +11,11 @@ from policies.action_map import ActionTerm
 from policies.interface import ActionSpec
 from robot.actions import JointActions
 from robot.chunks import Border, Chunk
+from robot.profile import load_profile
 from robot.scheduler import timing_of
 from robot.sources import JogSource, PolicySource, ReplaySource
 from robot.states import State
+from tests.repo.imports import ROOT
 from tests.robot.session import ARM7, FREE, Session, jogging, moved, replay
 
 
@@ -106,14 +108,27 @@ def test_jog_turns_round_at_once_and_stops_when_it_is_quiet():
     session.assert_limits()
 
 
-def test_a_late_start_is_not_made_up_for():
-    slow = FREE.model_copy(update={"joints": tuple(j.model_copy(update={"acceleration": 2.0, "jerk": 40.0}) for j in FREE.joints)})
-    jog = JogSource(slow)
-    session = Session(jog, slow)
+ROBOTS = sorted(path.stem for path in (ROOT / "configs" / "robots").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.35, 0.7, 1.0])
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_no_robot_goes_faster_than_it_is_jogged(robot: str, share: float):
+    """Back and forth, at a share of what the bridge allows: a late start is not made up for, and nothing swings."""
+    profile = load_profile(ROOT / "configs" / "robots" / f"{robot}.yaml")
+    safety = profile.safety.model_copy(update={"ramp_s": 0.1, "estop_required": False})
+    profile = profile.model_copy(update={"workspace": None, "collision": None, "chain": (), "safety": safety})
+    jog = JogSource(profile)
+    session = Session(jog, profile, sag=np.zeros(len(profile.joints)))
     session.arm()
-    session.run(1.0, lambda now_s: jog.jog(jogging(0, 0.8), now_s))
-    speeds = np.array([motion.velocity[0] for _, motion in session.plant.sent])
-    assert speeds.max() <= 1.05 * 0.8 and speeds[-1] == pytest.approx(0.8, rel=1e-3)
+    velocity, speed = np.zeros(len(profile.joints)), share * safety.speed_cap * profile.joints[0].velocity
+    since = len(session.plant.sent)
+    for way in (1, -1, 1):
+        velocity[0] = way * speed
+        session.run(min(1.0, 0.4 / speed), lambda now_s: jog.jog(velocity, now_s))
+        assert session.plant.sent[-1][1].velocity[0] == pytest.approx(way * speed, rel=0.02)
+    assert np.abs([motion.velocity[0] for _, motion in session.plant.sent[since:]]).max() <= 1.02 * speed
+    assert session.runtime.state is State.ACTIVE
 
 
 def test_starvation_is_a_fault():

@@ -13,7 +13,7 @@ from robot.observation import CommanderError
 from robot.sources import JogSource
 from robot.teleop.recording import LONGEST_S, Recorded, Recording, RecordingError
 from robot.teleop.spool import Spool, SpoolError
-from robot.teleop.tool import GRIPPER_S, MOVE_M_S, RATE_SHARE, TURN_RAD_S, ToolMotion, rotation_vector
+from robot.teleop.tool import GRIPPER_S, MOVE_M_S, TURN_RAD_S, ToolMotion, rotation_vector
 from robot.teleop.wish import KEY_S, STILL, Keyboard, Wish, pad_wish
 from tests.robot.session import ARM7, FREE, Session
 from tests.robot.test_commander import IMAGE, STATE, STEP_NS, bundle
@@ -83,7 +83,7 @@ def test_speed_scales_and_limits_keep_the_direction():
     full, half = ToolMotion(ARM7).velocity(wish, home, DT_S), ToolMotion(ARM7, speed=0.5).velocity(wish, home, DT_S)
     assert half == pytest.approx(full / 2)
     limit = np.full(8, np.inf)
-    limit[1] = abs(full[1]) / 4 / RATE_SHARE
+    limit[1] = abs(full[1]) / 4
     slow = ToolMotion(ARM7, rate_limit=limit).velocity(wish, home, DT_S)
     assert slow == pytest.approx(full / 4)
 
@@ -101,7 +101,7 @@ def test_no_control_step_is_faster_than_a_rate_limit():
     session.run(1.0, push)
     positions = np.array([sent.position for _, sent in session.plant.sent])
     fastest = np.abs(positions[5:] - positions[:-5]).max() / 0.05
-    assert 0.9 * 0.25 < fastest <= 0.25
+    assert 0.95 * 0.25 < fastest <= 0.25 * (1 + 1e-6)
 
 
 def test_single_joints_and_the_gripper():
