@@ -6,6 +6,7 @@ point (X, Y, Z) of its frame (x right, y down, z forward) at u = fx X/Z + cx, v 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Self
 
 import numpy as np
@@ -85,7 +86,8 @@ def prepare_image(image: np.ndarray, height_px: int, width_px: int, camera: Pinh
         if image.shape[:2] != camera.size:
             raise SpecError(f"the image is {image.shape[:2]}, its camera is calibrated for {camera.size} (height, width)")
         if any(camera.distortion):
-            image = cv2.undistort(image, camera.matrix, np.array(camera.distortion))
+            maps = _straightening(camera.size, tuple(camera.matrix.reshape(-1).tolist()), camera.distortion)
+            image = cv2.remap(image, *maps, cv2.INTER_LINEAR)
     if crop is not None:
         bottom, right = crop.top_px + crop.height_px, crop.left_px + crop.width_px
         if bottom > image.shape[0] or right > image.shape[1]:
@@ -95,6 +97,15 @@ def prepare_image(image: np.ndarray, height_px: int, width_px: int, camera: Pinh
         smaller = height_px <= image.shape[0] and width_px <= image.shape[1]
         image = cv2.resize(image, (width_px, height_px), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     return np.ascontiguousarray(image)
+
+
+@cache
+def _straightening(size: tuple[int, int], matrix: tuple[float, ...], distortion: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of the straightened image is taken from, as OpenCV wants it."""
+    import cv2
+
+    focal = np.array(matrix).reshape(3, 3)
+    return cv2.initUndistortRectifyMap(focal, np.array(distortion), np.eye(3), focal, size[::-1], cv2.CV_16SC2)
 
 
 def prepared_camera(camera: Pinhole, height_px: int, width_px: int, crop: Crop | None = None) -> Pinhole:
@@ -115,7 +126,7 @@ def matching_crop(camera: Pinhole, trained: Pinhole) -> Crop:
     """The part of `camera`'s undistorted image that shows what `trained` saw, to the nearest pixel.
 
     Raises:
-        SpecError: the camera's view is too narrow.
+        SpecError: the camera's view is too narrow, or its lens leaves parts of the undistorted image empty that would be needed.
     """
     x, y = camera.fx_px / trained.fx_px, camera.fy_px / trained.fy_px
     left, top = camera.cx_px + 0.5 - (trained.cx_px + 0.5) * x, camera.cy_px + 0.5 - (trained.cy_px + 0.5) * y
@@ -126,4 +137,23 @@ def matching_crop(camera: Pinhole, trained: Pinhole) -> Crop:
             f"the camera sees less than the policy was trained on: columns {edges[0]} to {edges[2]} and rows {edges[1]} to {edges[3]} "
             f"are needed, it has {camera.width_px} × {camera.height_px}; use a wider lens or train with a narrower view"
         )
-    return Crop(left_px=edges[0], top_px=edges[1], width_px=edges[2] - edges[0], height_px=edges[3] - edges[1])
+    crop = Crop(left_px=edges[0], top_px=edges[1], width_px=edges[2] - edges[0], height_px=edges[3] - edges[1])
+    if any(camera.distortion) and (empty := _beyond_the_lens(camera, crop)) > 1:
+        raise SpecError(
+            f"the camera sees less than the policy was trained on: once its image is straightened, up to {empty:.0f} pixels at the edge of "
+            "what is needed are empty; use a wider lens or train with a narrower view"
+        )
+    return crop
+
+
+def _beyond_the_lens(camera: Pinhole, crop: Crop) -> float:
+    """How far outside of the camera's own image the border of a crop of the straightened one lies, at most [pixel]."""
+    import cv2
+
+    right, bottom = crop.left_px + crop.width_px - 1, crop.top_px + crop.height_px - 1
+    x, y = np.arange(crop.left_px, right + 1), np.arange(crop.top_px, bottom + 1)
+    u = np.concatenate([x, x, np.full_like(y, crop.left_px), np.full_like(y, right)])
+    v = np.concatenate([np.full_like(x, crop.top_px), np.full_like(x, bottom), y, y])
+    rays = np.stack([(u - camera.cx_px) / camera.fx_px, (v - camera.cy_px) / camera.fy_px, np.ones(len(u))], 1)
+    seen = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), camera.matrix, np.array(camera.distortion))[0][:, 0]
+    return float(np.max([-seen, seen - (camera.width_px - 1, camera.height_px - 1)]))

@@ -15,6 +15,8 @@ from policies.interface import UserError
 
 FEWEST = 10
 """Views; fewer leave the distortion to chance."""
+TILT_DEG, TILTED = 15.0, 5
+"""In so many views the board has to be turned so far away from the camera's own plane."""
 APART = 0.04
 """How far corners have moved on average before a view counts as another one, as a share of the image's width."""
 CELLS = 4
@@ -35,11 +37,10 @@ class Board:
     """Side of a square [m]."""
 
     def __post_init__(self) -> None:
-        """Raises `CalibrationError` for a board that OpenCV does not find."""
-        if min(self.columns, self.rows) < 3 or self.columns == self.rows or self.square_m <= 0:
+        """Raises `CalibrationError` for what is no board."""
+        if min(self.columns, self.rows) < 3 or self.square_m <= 0:
             raise CalibrationError(
-                "a board needs at least 3 inner corners each way, and more one way than the other, so that it looks different when turned; "
-                f"got {self.columns} × {self.rows} with squares of {self.square_m} m"
+                f"a board has at least 3 inner corners each way and squares, got {self.columns} × {self.rows} of {self.square_m} m"
             )
 
     @property
@@ -89,12 +90,19 @@ class Views:
         return ""
 
     def calibrate(self) -> Calibration:
-        """The camera that explains the views best. Raises `CalibrationError` if there are too few."""
+        """The camera that explains the views best. Raises `CalibrationError` if they are too few, or too much alike."""
         if len(self.corners) < FEWEST:
             raise CalibrationError(f"{len(self.corners)} views are too few, {FEWEST} are needed")
         height, width = self.size
         points = [self.board.points] * len(self.corners)
-        error_px, matrix, lens, _, _ = cv2.calibrateCamera(points, self.corners, (width, height), np.zeros((3, 3)), np.zeros(5))
+        found = cv2.calibrateCamera(points, self.corners, (width, height), np.zeros((3, 3)), np.zeros(5))
+        error_px, matrix, lens, turns, _ = found
+        tilts = np.degrees([np.arccos(min(1.0, abs(cv2.Rodrigues(turn)[0][2, 2]))) for turn in turns])
+        if (tilted := int((tilts > TILT_DEG).sum())) < TILTED:
+            raise CalibrationError(
+                f"the board was tilted by more than {TILT_DEG:g} degrees in {tilted} views, {TILTED} are needed: one that is always held "
+                "upright does not tell a long focal length from a far board"
+            )
         (fx, _, cx), (_, fy, cy) = matrix[:2].tolist()
         camera = Pinhole(
             width_px=width, height_px=height, fx_px=fx, fy_px=fy, cx_px=cx, cy_px=cy, distortion=tuple(lens.reshape(-1).tolist())

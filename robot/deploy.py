@@ -80,14 +80,14 @@ def _cameras(bundle: str, robot: Path) -> tuple[str, ...]:
 
 
 def run_together(commands: Sequence[Sequence[str]]) -> int:
-    """Run modules of this interpreter until SIGINT, SIGTERM or the end of one; then end them, the first one first.
+    """Run modules of this interpreter until SIGINT, SIGTERM, SIGHUP or the end of one; then end them, the first one first.
 
     Returns:
         Exit status: 0 if all ended cleanly when asked to (the signal's number if one was still starting), otherwise that of the
         one that ended by itself, at least 1.
     """
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     # Sessions of their own: Ctrl-C reaches this process alone, which keeps the order.
     processes = [subprocess.Popen([sys.executable, "-m", *command], start_new_session=True) for command in commands]

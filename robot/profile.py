@@ -26,7 +26,7 @@ Range = tuple[Number, Number]
 Unit = Literal["rad", "m", "1"]
 """Of a coordinate: angle, length, or a gripper's opening from closed (0) to open (1)."""
 ControllerKind = Literal["joint_trajectory", "forward_command", "low_level"]
-StopMode = Literal["hold", "zero_velocity", "damping"]
+StopMode = Literal["hold", "damping"]
 Topic = Annotated[str, Field(pattern=r"^(/[A-Za-z_][A-Za-z0-9_]*)+$")]
 """Absolute ROS 2 topic name."""
 
@@ -45,7 +45,7 @@ class Wire(Part):
     """What LeRobot's driver speaks where it is not the coordinate's own unit: wire = scale · coordinate + offset."""
 
     unit: Literal["rad", "m", "1", "deg", "percent"]
-    """For the reader; the driver's `settings` see to it."""
+    """Checked against the mode that LeRobot's motors are in."""
     scale: Number = 1.0
     """[wire unit / coordinate unit]; negative where the driver counts the other way round."""
     offset: Number = 0.0

@@ -32,7 +32,7 @@ def run_bridge(
     blend: Blend = "replace",
     teleop: bool = False,
 ) -> int:
-    """The bridge between a robot on ROS 2 and whoever commands it, until SIGINT or SIGTERM. Not a safety function.
+    """The bridge between a robot on ROS 2 and whoever commands it, until SIGINT, SIGTERM or SIGHUP. Not a safety function.
 
     Args:
         profile: the robot's profile, such as configs/robots/arm7.yaml.
@@ -55,7 +55,7 @@ def run_bridge(
     settings = BridgeSettings(lockstep, deadman, speed, cameras, blend, teleop)
     robot = load_profile(profile)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     bridge = Bridge(robot, settings)

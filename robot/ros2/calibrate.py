@@ -13,7 +13,7 @@ import tyro
 import yaml
 
 from policies.interface import UserError
-from robot.calibration import Board, Calibration, Views
+from robot.calibration import FEWEST, Board, Calibration, Views
 from robot.profile import load_profile
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def calibrate(
     from robot.ros2.comms import spinning
     from robot.ros2.wiring import image_streams
 
+    if views < FEWEST:
+        raise UserError(f"a calibration needs at least {FEWEST} views, got {views}")
     robot, board, failures = load_profile(profile), Board(columns, rows, square_m), list[Exception]()
     (stream,) = image_streams(robot, (camera,))
     with spinning("calibrate", lambda node: Newest(node, stream), failures.append) as newest:
@@ -101,17 +103,20 @@ def _look(newest: Newest, board: Board, wanted: int) -> Views:
     image = newest.wait()
     taken, said = Views(board, (image.shape[0], image.shape[1])), ""
     try:
-        while True:
+        while len(taken.corners) < wanted:
             why = taken.add(image)
             text = why or f"view {len(taken.corners)} of {wanted}"
             if text != said:
                 print(text, file=sys.stderr, flush=True)
             said = text
-            if len(taken.corners) == wanted:
-                break
-            image = newest.wait()
+            if len(taken.corners) < wanted:
+                image = newest.wait()
     except KeyboardInterrupt:
         print("enough", file=sys.stderr)
+    except UserError as error:
+        if len(taken.corners) < FEWEST:
+            raise
+        print(f"{error}; going on with {len(taken.corners)} views", file=sys.stderr)
     return taken
 
 
@@ -132,7 +137,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return tyro.cli(calibrate, args=argv, prog="vla-rl calibrate")
     except (UserError, ImportError) as error:
         print(f"calibrate: {error}", file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:
+        print("calibrate: stopped before there was an image", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -26,16 +26,16 @@ def drive(
     cameras: str = "{}",
     limp: bool = False,
 ) -> int:
-    """A robot behind LeRobot's driver as a participant of ROS 2, until SIGINT or SIGTERM. Not a safety function.
+    """A robot on LeRobot's motor bus as a participant of ROS 2, until SIGINT, SIGTERM or SIGHUP. Not a safety function.
 
-    Torque comes on as LeRobot connects: keep clear. The robot moves only once a bridge commands it.
+    Torque comes on, with every motor told to stay where it is: keep clear all the same. The robot moves once a bridge commands it.
 
     Args:
         profile: the robot's profile, such as configs/robots/so101.yaml.
         port: the serial port, such as /dev/ttyACM0; `lerobot-find-port` tells.
         id: the id that the robot was calibrated under with `lerobot-calibrate`.
         cameras: by name, as LeRobot's programs take them: "{front: {type: opencv, index_or_path: 0, width: 640, height: 480, fps: 30}}".
-        limp: at the end, switch torque off; the arm falls. Otherwise the servos hold it.
+        limp: at the end, switch torque off; the arm falls. Otherwise motors hold it, until power or a motor's own protection ends that.
     """
     from robot.lerobot_hardware import Hardware
     from robot.profile import load_profile
@@ -43,22 +43,24 @@ def drive(
     from robot.ros2.driver import LeRobotDriver
 
     robot, stop, failures = load_profile(profile), threading.Event(), list[Exception]()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    hardware = Hardware(robot, port, id, _cameras(cameras))
+    if stop.is_set():
+        return 0
 
     def failed(error: Exception) -> None:
         failures.append(error)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    hardware = Hardware(robot, port, id, _cameras(cameras))
     hardware.connect()
+    limp = limp or stop.is_set()  # whoever stops it by then wants no torque
     try:
         with spinning("driver", lambda node: LeRobotDriver(node, hardware, robot), failed, robot.name) as driver:
             print(f"{robot.name}: on ROS 2 at {robot.rates.state_hz:g} Hz", flush=True)
             _loop(driver, 1 / robot.rates.state_hz, stop)
     finally:
-        hardware.close(limp)
-        print(f"{robot.name}: torque is off" if limp else f"{robot.name}: its servos hold", flush=True)
+        print(f"{robot.name}: {hardware.close(limp)}", flush=True)
     if failures:
         raise failures[0]
     return 0

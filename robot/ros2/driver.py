@@ -1,7 +1,7 @@
-"""A robot behind LeRobot's driver as a participant of ROS 2: joint states and images out, positions in.
+"""A robot on LeRobot's motor bus as a participant of ROS 2: joint states and images out, positions in.
 
-It is what a vendor's controller is for other robots, and like one it takes no command on trust: one that is broken, or leads out of the
-joints' limits or far from where they are, is refused whole. Where commands stop, the servos hold the last one.
+It is what a vendor's controller is for other robots, and like one it takes no command on trust: one that is broken, leads out of the
+joints' limits, far from where they are, or there faster than they may go, is refused whole. Where commands stop, motors hold the last one.
 
 J commanded coordinates of the profile
 """
@@ -9,6 +9,7 @@ J commanded coordinates of the profile
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +20,19 @@ from std_msgs.msg import Float64MultiArray
 
 from robot.lerobot_hardware import Hardware, HardwareError, Measured
 from robot.profile import Controller, RobotProfile
-from robot.ros2.messages import NS_PER_S, to_image, to_time
+from robot.ros2.messages import JOINT_STATES_QOS, NS_PER_S, to_image, to_time
 from robot.ros2.wiring import LIFESPAN_PERIODS
 
-STATE_QOS = QoSProfile(depth=10)
-"""Reliable, volatile: what the joint_state_broadcaster of ros2_control publishes with."""
 LOST_S = 2.0
-"""Without an answer of the robot before the driver gives up."""
+"""Without a step in which everything worked before the driver gives up."""
+EARLY_PERIODS = 4
+"""How many periods' way a command may lead at once: commands come irregularly. On average none leads faster than the joint may go."""
+CLOCKS = 1.05
+"""How much faster the sender's clock may run."""
+FLICKER = 0.005
+"""How far a command may lie beyond a limit, or a measurement beyond it, as a share of the joint's range: encoders flicker."""
+WINDOW = 4
+"""Measurements that velocities are taken over: the difference of two would be mostly the encoder's steps."""
 
 
 @dataclass(frozen=True)
@@ -40,50 +47,78 @@ class Command:
     """`time.monotonic`."""
 
 
-def refusal(command: Command, measured: np.ndarray, profile: RobotProfile) -> str:
-    """Why a command is not obeyed, empty if it is.
+class Gate:
+    """Which commands are obeyed. The filter before it keeps its commands well within what is allowed here."""
 
-    The filter keeps commands within the leash of a measurement that may be `ages.state_s` old, and leads a joint that starts outside of
-    its limits only inward. So commands that go further have not come through it.
+    def __init__(self, profile: RobotProfile) -> None:
+        self._profile = profile
+        self._velocity = CLOCKS * np.array([joint.velocity for joint in profile.joints])
+        self._most = EARLY_PERIODS * profile.period_s * self._velocity
+        self._quiet_s = profile.safety.watchdog_misses * profile.period_s
+        self._goal: np.ndarray | None = None
+        self._allowed = self._most.copy()
+        """`(J,)` how far the next command may lead from the goal."""
+        self._passed_s = -np.inf
 
-    Args:
-        command: of one controller.
-        measured: `(J,)` positions.
-        profile: the robot's.
-    """
-    if len(command.position) != len(command.index):
-        return f"it has {len(command.position)} positions, the controller has {len(command.index)} joints"
-    for position, joint, now in zip(command.position, command.index, measured[command.index], strict=True):
-        limits = profile.joints[joint]
-        low, high = min(limits.position[0], now), max(limits.position[1], now)
-        reach = limits.leash + limits.velocity * profile.ages.state_s
+    def quiet(self, now_s: float) -> bool:
+        """Whether commands have ended."""
+        return now_s - self._passed_s > self._quiet_s
+
+    def judge(self, command: Command, measured: np.ndarray, now_s: float) -> tuple[np.ndarray | None, str]:
+        """The new goal `(J,)`, or `None` and why not.
+
+        Args:
+            command: of one controller.
+            measured: `(J,)` positions.
+            now_s: `time.monotonic`.
+        """
+        if len(command.position) != len(command.index):
+            return None, f"it has {len(command.position)} positions, the controller has {len(command.index)} joints"
+        fresh = self._goal is None or self.quiet(now_s)
+        goal = measured.copy() if fresh or self._goal is None else self._goal.copy()
+        allowed = self._most if fresh else np.minimum(self._most, self._allowed + (now_s - self._passed_s) * self._velocity)
+        step = np.zeros(len(measured))
+        for position, joint in zip(command.position, command.index, strict=True):
+            if why := self._refusal(int(joint), float(position), float(measured[joint]), fresh):
+                return None, why
+            step[joint] = abs(position - goal[joint])
+        if not fresh and np.any(step > allowed):
+            joint = int(np.argmax(step - allowed))
+            limits = self._profile.joints[joint]
+            return None, f"{limits.name} should go by {step[joint]:.3f} {limits.unit} at once, {allowed[joint]:.3f} are left to it"
+        goal[command.index] = command.position
+        self._goal, self._allowed, self._passed_s = goal, allowed if fresh else allowed - step, now_s
+        return goal, ""
+
+    def _refusal(self, joint: int, position: float, now: float, fresh: bool) -> str:
+        """A joint that starts outside of its limits may only go inward, and none goes further than the leash from where it is."""
+        limits = self._profile.joints[joint]
+        slack = FLICKER * (limits.position[1] - limits.position[0])
+        low, high = min(limits.position[0], now - slack), max(limits.position[1], now + slack)
+        reach = limits.leash + (0.0 if fresh else limits.velocity * self._profile.ages.state_s)
         if not np.isfinite(position):
             return f"{limits.name} is {position}"
         if not low <= position <= high:
             return f"{limits.name} should go to {position:.3f} {limits.unit}, outside of {low:.3f} to {high:.3f}"
         if abs(position - now) > reach:
-            return f"{limits.name} should go from {now:.3f} to {position:.3f} {limits.unit}, further than {reach:.3f} at once"
-    return ""
+            return f"{limits.name} should go from {now:.3f} to {position:.3f} {limits.unit}, further than {reach:.3f}"
+        return ""
 
 
 class LeRobotDriver:
     """One robot on the graph. Subscriptions only note what they hear; `step`, in one thread, is all that calls LeRobot."""
 
     def __init__(self, node: Node, hardware: Hardware, profile: RobotProfile) -> None:
-        """Join the graph with a robot that is connected. Raises `HardwareError` for a camera that the profile lacks."""
-        if unknown := sorted(set(hardware.cameras) - set(profile.topics.images)):
-            known = ", ".join(profile.topics.images) or "none"
-            raise HardwareError(f"the profile of {profile.name} has no topic for camera {', '.join(unknown)}; it has {known}")
+        """Join the graph with a robot that is connected."""
         self._node, self._hardware, self._profile = node, hardware, profile
-        self._measured: Measured | None = None
-        self._goal: np.ndarray | None = None
-        """`(J,)` that the servos hold."""
+        self._gate = Gate(profile)
+        self._past: deque[Measured] = deque(maxlen=WINDOW)
         self._heard: dict[str, Command] = {}
         """The newest command by topic, until it is obeyed or refused."""
-        self._obeyed_s = np.inf
+        self._commanded, self._well_s = False, time.monotonic()
         self.refused = 0
         """Commands so far."""
-        self._states = node.create_publisher(JointState, profile.topics.joint_states, STATE_QOS)
+        self._states = node.create_publisher(JointState, profile.topics.joint_states, JOINT_STATES_QOS)
         self._images = {
             camera: node.create_publisher(Image, profile.topics.images[camera], qos_profile_sensor_data) for camera in hardware.cameras
         }
@@ -92,49 +127,58 @@ class LeRobotDriver:
 
     def step(self) -> None:
         """Obey the newest commands, measure, publish. Raises `HardwareError` once the robot has not answered for `LOST_S`."""
-        now_s = time.perf_counter()
-        try:
-            self._obey()
-            self._measured = self._hardware.read()
-        except (OSError, RuntimeError) as error:
-            if self._measured is None or now_s - self._measured.read_s > LOST_S:
-                raise HardwareError(f"the {self._profile.name} does not answer any more: {error}") from error
-            self._node.get_logger().warning(f"no measurement: {error}", throttle_duration_sec=1.0)
-            return
-        self._publish(self._measured)
+        problems = []
+        for part in (self._obey, self._measure):
+            try:
+                part()
+            except HardwareError as error:
+                problems.append(str(error))
+        now_s = time.monotonic()
+        if not problems:
+            self._well_s = now_s
+        elif now_s - self._well_s > LOST_S:
+            raise HardwareError(f"given up after {LOST_S:g} s: {problems[-1]}")
+        else:
+            self._node.get_logger().warning(problems[-1], throttle_duration_sec=1.0)
+        self._show()
 
     def _obey(self) -> None:
-        now_s, position = time.monotonic(), self._goal
+        now_s = time.monotonic()
         for topic in tuple(self._heard):
             command = self._heard.pop(topic)
-            if why := self._refusal(command, now_s):
+            goal, why = self._judge(topic, command, now_s)
+            if goal is None:
                 self.refused += 1
                 self._node.get_logger().error(f"a command on {topic} is refused: {why}", throttle_duration_sec=1.0)
                 continue
-            assert self._measured is not None  # otherwise it was refused
-            position = self._measured.position.copy() if position is None else position.copy()
-            position[command.index] = command.position
-            self._obeyed_s = now_s
-        if position is not None and position is not self._goal:
-            self._hardware.write(position)
-            self._goal = position
-        if now_s - self._obeyed_s > self._profile.safety.watchdog_misses * self._profile.period_s:
-            self._obeyed_s = np.inf
-            self._node.get_logger().warning("no commands any more; the servos hold the last one")
+            self._commanded = True
+            self._hardware.write(goal)
+        if self._commanded and self._gate.quiet(now_s):
+            self._commanded = False
+            self._node.get_logger().warning("no commands any more; the motors hold the last one")
 
-    def _refusal(self, command: Command, now_s: float) -> str:
-        if self._measured is None or time.perf_counter() - self._measured.read_s > self._profile.ages.state_s:
-            return "the joints were not measured lately"
+    def _judge(self, topic: str, command: Command, now_s: float) -> tuple[np.ndarray | None, str]:
+        if not self._past or time.perf_counter() - self._past[-1].read_s > self._profile.ages.state_s:
+            return None, "the joints were not measured lately"
         if now_s - command.heard_s > LIFESPAN_PERIODS * self._profile.period_s:
-            return f"it waited for {now_s - command.heard_s:.2f} s"
-        return refusal(command, self._measured.position, self._profile)
+            return None, f"it waited for {now_s - command.heard_s:.2f} s"
+        if (senders := self._node.count_publishers(topic)) > 1:
+            return None, f"{senders} nodes command this robot"
+        return self._gate.judge(command, self._past[-1].position, now_s)
 
-    def _publish(self, measured: Measured) -> None:
-        message = JointState(name=list(self._profile.names), position=measured.position)
-        message.header.stamp = to_time(self._clock_ns(measured.read_s))
-        for camera, (pixels, taken_s) in measured.images.items():
-            self._images[camera].publish(to_image(pixels, camera, self._clock_ns(taken_s)))
+    def _measure(self) -> None:
+        self._past.append(self._hardware.read())
+        first, last = self._past[0], self._past[-1]
+        velocity = (last.position - first.position) / max(last.read_s - first.read_s, 1e-3)
+        message = JointState(name=list(self._profile.names), position=last.position, velocity=velocity)
+        message.header.stamp = to_time(self._clock_ns(last.read_s))
         self._states.publish(message)
+
+    def _show(self) -> None:
+        for camera, (pixels, taken_s) in self._hardware.images().items():
+            self._images[camera].publish(to_image(pixels, camera, self._clock_ns(taken_s)))
+        for camera, why in self._hardware.camera_problems.items():
+            self._node.get_logger().warning(f"no image of {camera}: {why}", throttle_duration_sec=1.0)
 
     def _clock_ns(self, at_s: float) -> int:
         """By the ROS clock, of a time of `time.perf_counter`."""

@@ -6,9 +6,12 @@ import array
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 NS_PER_S = 1_000_000_000
+JOINT_STATES_QOS = QoSProfile(depth=10)
+"""Reliable, volatile: what the joint_state_broadcaster of ros2_control publishes with."""
 
 
 def to_time(now_ns: int) -> Time:

@@ -6,17 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 
-from robot.ros2.messages import to_image, to_time
+from robot.ros2.messages import JOINT_STATES_QOS, to_image, to_time
 from sim.ros2 import overlay
 from sim.ros2.faults import JointMessage, disturb_image, disturb_stamp, disturb_state
 from sim.ros2.plant import Plant
 from sim.ros2.wiring import Wiring
-
-STATE_QOS = QoSProfile(depth=10)
-"""Reliable, volatile: what the joint_state_broadcaster of ros2_control publishes with."""
 
 
 @dataclass
@@ -42,8 +39,8 @@ class Sensors:
 
     def __post_init__(self) -> None:
         """Create the publishers."""
-        self._states = self.node.create_publisher(JointState, self.wiring.state_topic, STATE_QOS)
-        self._truth = self.node.create_publisher(JointState, "~/truth", STATE_QOS)
+        self._states = self.node.create_publisher(JointState, self.wiring.state_topic, JOINT_STATES_QOS)
+        self._truth = self.node.create_publisher(JointState, "~/truth", JOINT_STATES_QOS)
         self._cameras = [_Camera(name) for name in self.wiring.image_topics]
         self._images = {
             name: self.node.create_publisher(Image, topic, qos_profile_sensor_data) for name, topic in self.wiring.image_topics.items()

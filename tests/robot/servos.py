@@ -32,6 +32,10 @@ class Servo:
     def __init__(self, position: int) -> None:
         self.memory = bytearray(128)
         self.position = float(position)
+        self.error = 0
+        """In every reply; 0x20 is overload."""
+        self.deaf = 0
+        """So many packets to it are lost."""
         self._moved_s = time.monotonic()
         self.put(0, 3)
         self.put(3, MODEL, 2)
@@ -109,7 +113,10 @@ class Servos:
                 self.servos[given[i]].memory[address : address + length] = given[i + 1 : i + 1 + length]
         elif instruction == SYNC_READ:
             for each in given[2:]:
-                self._reply(each, self.servos[each].memory[given[0] : given[0] + given[1]])
+                if self.servos[each].deaf:
+                    self.servos[each].deaf -= 1
+                else:
+                    self._reply(each, self.servos[each].memory[given[0] : given[0] + given[1]])
         elif number in self.servos:
             memory = self.servos[number].memory
             if instruction == WRITE:
@@ -117,7 +124,7 @@ class Servos:
             self._reply(number, memory[given[0] : given[0] + given[1]] if instruction == READ else b"")
 
     def _reply(self, number: int, values: bytes) -> None:
-        body = bytes([number, 2 + len(values), 0]) + bytes(values)
+        body = bytes([number, 2 + len(values), self.servos[number].error]) + bytes(values)
         os.write(self._master, b"\xff\xff" + body + bytes([_checksum(body)]))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from policies.images import Pinhole, prepare_image
+from policies.images import Pinhole, matching_crop, prepare_image, prepared_camera
+from policies.interface import SpecError
 from robot.calibration import FEWEST, Board, CalibrationError, Views
 from robot.observation import CommanderError, image_entries
-from tests.robot.chessboard import album
+from tests.robot.chessboard import album, photograph
 from tests.robot.session import ARM7
 from tests.robot.test_commander import IMAGE, STATE, bundle
 
@@ -62,10 +63,31 @@ def test_views_that_tell_nothing_are_not_taken(pictures: list[np.ndarray]) -> No
         views.calibrate()
 
 
-@pytest.mark.parametrize("board", [(2, 5, 0.03), (6, 6, 0.03), (7, 5, 0.0)])
-def test_a_board_that_cannot_be_told_apart_is_refused(board: tuple[int, int, float]) -> None:
+@pytest.mark.parametrize("board", [(2, 5, 0.03), (7, 5, 0.0)])
+def test_what_is_no_board_is_refused(board: tuple[int, int, float]) -> None:
     with pytest.raises(CalibrationError, match="inner corners"):
         Board(*board)
+
+
+def test_a_board_that_is_never_tilted_is_refused() -> None:
+    """The focal length could be anything: further away or longer is the same."""
+    middle, views = BOARD.points.mean(0), Views(BOARD, LENS.size)
+    for x in (-0.08, -0.04, 0.0, 0.04, 0.08):
+        for y in (-0.04, 0.0, 0.04):
+            views.add(photograph(LENS, BOARD, np.zeros(3), np.array([x, y, 0.42]) - middle))
+    assert len(views.corners) >= FEWEST
+    with pytest.raises(CalibrationError, match=r"tilted by more than 15 degrees in [0-3] views, 5 are needed"):
+        views.calibrate()
+
+
+def test_a_lens_that_leaves_edges_empty_is_refused() -> None:
+    """A pincushion's straightened image does not fill its frame."""
+    lens = Pinhole(width_px=320, height_px=240, fx_px=270.0, fy_px=270.0, cx_px=159.5, cy_px=119.5, distortion=(0.3, 0.0, 0.0, 0.0))
+    whole = prepared_camera(lens, 24, 32)
+    with pytest.raises(SpecError, match="once its image is straightened"):
+        matching_crop(lens, whole)
+    narrow = whole.model_copy(update={"fx_px": 1.5 * whole.fx_px, "fy_px": 1.5 * whole.fy_px})
+    assert (prepare_image(np.full((240, 320, 3), 200, np.uint8), 24, 32, lens, matching_crop(lens, narrow)) == 200).all()
 
 
 TRAINED = Pinhole(width_px=4, height_px=4, fx_px=4.0, fy_px=4.0, cx_px=1.5, cy_px=1.5)

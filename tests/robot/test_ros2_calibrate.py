@@ -51,6 +51,8 @@ def test_what_it_prints_belongs_in_the_profile(tmp_path: Path) -> None:
 def test_what_cannot_be_calibrated_is_said(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert main([str(ARM7), "--camera", "wrist"]) == 2
     assert "has no camera 'wrist'; it has front, side" in capfd.readouterr().err
+    assert main([str(ARM7), "--camera", "front", "--views", "5"]) == 2
+    assert "at least 10 views, got 5" in capfd.readouterr().err
     monkeypatch.setattr("robot.ros2.calibrate.SILENT_S", 0.2)
     monkeypatch.setenv("ROS_DOMAIN_ID", str(unique_domain()))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
