@@ -298,6 +298,8 @@ class RobotProfile(Part):
             without = [joint.name for joint in self.joints if joint.damping_kd is None or joint.kp is None or joint.kd is None]
             if without:
                 raise ValueError(f"stop mode damping needs kp, kd and damping_kd of every joint; missing for {', '.join(without)}")
+            if kinds := sorted({controller.kind for controller in self.controllers} - {"low_level"}):
+                raise ValueError(f"stop mode damping is sent with gains, which commands of {', '.join(kinds)} do not carry; choose hold")
         return self
 
     @model_validator(mode="after")

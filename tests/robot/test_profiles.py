@@ -106,6 +106,12 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def _damped(tree: dict[str, Any]) -> None:
+    for joint in tree["joints"]:
+        joint |= {"kp": 10.0, "kd": 1.0, "damping_kd": 2.0}
+    tree["safety"]["stop_mode"] = "damping"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -132,6 +138,7 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("workspace.links", ["nose"]), "names links nose"),
         (_set("collision.pairs", [["palm", "nose"]]), "names capsules nose"),
         (_set("grippers.0.open", 2.0), "gripper gripper: 2.0 lies outside"),
+        (_damped, "which commands of forward_command, joint_trajectory do not carry; choose hold"),
         (_set("safety.stop_mode", "damping"), "missing for joint1, "),
         (_set("joints.0.wire", {"unit": "deg", "scale": 0.0}), "scale must not be 0"),
     ],
