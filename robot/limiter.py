@@ -38,8 +38,8 @@ Likewise v + max(a, 0)² / 2J, the largest velocity still to come, does not grow
 p ≤ u. All conditions grow with a⁺, so the allowed a⁺ are an interval around braking's, found by bisection whose allowed end
 is kept. Every step takes an a⁺ of it: the limits hold for every input and the next step has one again.
 
-*Outside.* From p + W > u the bound is p + W itself, so the stopping point never moves further out; from a velocity that is too
-high (a cap was lowered) the step brakes.
+*Outside.* From p + W > u the bound is p + W itself, so the stopping point never moves further out, and W must not grow: whoever moves
+inward does not turn back. From a velocity that is too high (a cap was lowered) the step brakes.
 
 What is asked for is met exactly where its a⁺ is allowed and the steps after it can go on so, at rest or with the wanted velocity. Where
 it is not, a⁺ is the one from which braking, seen from a frame that moves with the wanted velocity, ends at the wanted position:
@@ -239,7 +239,9 @@ class _Room:
         self._limits, self._last, self._h, J = limits, last, h, limits.jerk
         speed, push, self._start = _SIDES * last.velocity, _SIDES * last.acceleration, _SIDES * last.position
         self._braking = _SIDES * brake(limits, last, h)
-        self._bound = np.maximum(np.stack([limits.high, -limits.low]), self._start + reach(limits, speed, push))
+        edge, self._reach = np.stack([limits.high, -limits.low]), reach(limits, speed, push)
+        self._bound = np.maximum(edge, self._start + self._reach)
+        self._outside = self._start > edge
         coming = speed + np.maximum(push, 0.0) ** 2 / (2 * J)
         spare = 2 * J * np.maximum(np.maximum(limits.velocity, coming) - speed, 0.0)
         top = spare / (J * h + np.sqrt((J * h) ** 2 + spare))  # a of v + ha + a²/2J = V
@@ -258,7 +260,9 @@ class _Room:
 
     def _beyond(self, acceleration: np.ndarray) -> np.ndarray:
         velocity = _SIDES * self._last.velocity + self._h * acceleration
-        return self._start + self._h * velocity + reach(self._limits, velocity, acceleration) - self._bound
+        further = reach(self._limits, velocity, acceleration)
+        beyond = self._start + self._h * velocity + further - self._bound
+        return np.maximum(beyond, np.where(self._outside, further - self._reach, -np.inf))  # outside there is no turning back
 
 
 def _root(function: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -64,6 +64,45 @@ def test_no_input_exceeds_a_limit(dt_max_s: float):
         assert np.max(np.abs(value) / bound) > 0.99, "the test never reaches the limit"
 
 
+@pytest.mark.parametrize("dt_max_s", [0.002, 0.02, 0.1])
+def test_no_input_exceeds_a_limit_whenever_it_comes_and_wherever_it_starts(dt_max_s: float):
+    """Every fifth interval is too short, none at all, or too long, and every third joint starts outside of its limits: 150,000 inputs."""
+    rng, N, steps = np.random.default_rng(5), 250, 200
+    limits = _many(rng, N, dt_max_s)
+    outside = np.where(rng.random(N) < 0.5, limits.low - rng.uniform(0.01, 1, N), limits.high + rng.uniform(0.01, 1, N))
+    start = np.where(np.arange(N) % 3 == 0, outside, rng.uniform(limits.low, limits.high))
+    motion, held = Motion.rest(start), rng.uniform(limits.low - 1, limits.high + 1)
+    velocity = acceleration = np.zeros(N)
+    beyond, worst = np.maximum(limits.low - start, start - limits.high).clip(0), np.zeros(3)
+    for k in range(steps):
+        held = np.where(rng.random(N) < 0.02, rng.uniform(limits.low - 1, limits.high + 1), held)
+        h = rng.uniform(limits.dt_min_s, limits.dt_max_s)
+        if rng.random() < 0.2:
+            h = rng.choice([0.0, -h, 0.5 * limits.dt_min_s, 1.01 * limits.dt_max_s, 100 * limits.dt_max_s])
+        before, (motion, report) = (
+            motion,
+            limit(limits, motion, h, _wishes(rng, limits, k, held), rng.choice([0, 1, -3, np.nan, np.inf], N)),
+        )
+        if not limits.dt_min_s <= h <= limits.dt_max_s:
+            assert (report.code == "interval").all() and np.array_equal(motion.position, before.position)
+            if h > limits.dt_max_s:
+                assert not motion.velocity.any() and not motion.acceleration.any(), "it has come to rest meanwhile"
+                velocity = acceleration = np.zeros(N)
+            else:
+                assert motion == before or np.array_equal(motion.velocity, before.velocity), "no time has passed"
+            continue
+        last = velocity, acceleration
+        velocity = (motion.position - before.position) / h
+        acceleration = (velocity - last[0]) / h
+        jerk = (acceleration - last[1]) / h
+        bounds = ((velocity, limits.velocity), (acceleration, limits.acceleration), (jerk, limits.jerk))
+        worst = np.maximum(worst, [np.max(np.abs(value) / bound) for value, bound in bounds])
+        now = np.maximum(limits.low - motion.position, motion.position - limits.high).clip(0)
+        assert np.isfinite(motion.position).all() and np.all(now <= beyond + 1e-7), "further out than before"
+        beyond = now
+    assert np.all(worst <= 1 + np.array([1e-8, 1e-6, 1e-4])) and np.all(worst > 0.99)
+
+
 def test_braking_never_needs_more_room_than_promised():
     rng, N, H = np.random.default_rng(1), 20_000, 0.05
     limits = _many(rng, N, H)
