@@ -112,6 +112,17 @@ def _damped(tree: dict[str, Any]) -> None:
     tree["safety"]["stop_mode"] = "damping"
 
 
+def test_the_so101_reaches_as_far_as_its_links_are_long():
+    """At the middle of every joint the forearm lies level, 0.113 m above the shoulder; 0.3 rad of the shoulder lower the tool."""
+    profile = load_profile(ROOT / "configs" / "robots" / "so101.yaml")
+    chain = Chain(profile.chain, profile.names)
+    level, lowered = chain.poses(np.array([profile.home, profile.home + 0.3 * np.eye(6)[1]]))[:, :, :3, 3]
+    shoulder, elbow, wrist, tool = (level[chain.index(name)] for name in ("upper_arm", "lower_arm", "wrist", "tcp"))
+    assert elbow[2] - shoulder[2] == pytest.approx(0.1126, abs=1e-3) and np.linalg.norm(wrist - elbow) == pytest.approx(0.135, abs=1e-3)
+    assert np.linalg.norm((tool - shoulder)[:2]) == pytest.approx(0.323, abs=2e-3)
+    assert lowered[chain.index("tcp")][2] < tool[2] - 0.08
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
