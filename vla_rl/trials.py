@@ -8,6 +8,7 @@ those in the simulator by its seeds.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from sim.humanoid.env import TASKS as HUMANOID_TASKS
 from sim.tasks import TASKS
 from sim.vec_env import SEED_RANGES
 from vla_rl.evaluate import Evaluation, TaskResult, format_table
+from vla_rl.provenance import describe_environment
 from vla_rl.statistics import paired_difference
 from vla_rl.tables import points
 
@@ -93,7 +95,7 @@ Operating = Callable[[Path, Callable[[], str]], AbstractContextManager[Trial]]
 
 
 def trials(config: TrialsConfig, operating: Operating) -> None:
-    """Play the episodes, write `trials.json`, print what came of it.
+    """Play the episodes, write `trials.json`, and commit and hardware beside it, print what came of it.
 
     Raises:
         UserError: bad settings, found before anything starts, or a process that ended or does not answer.
@@ -118,6 +120,7 @@ def trials(config: TrialsConfig, operating: Operating) -> None:
         result = _score(trial, task, range(first, first + config.episodes), step_s)
     evaluation = Evaluation(split="test", tasks=(result,))
     evaluation.save(out / FILE)
+    (out / "environment.json").write_text(json.dumps(describe_environment(), indent=2) + "\n")
     print(format_table(evaluation))
     if other is not None:
         print(_difference(evaluation, other))
@@ -154,7 +157,8 @@ def _processes(commands: dict[str, list[str]], logs: Path) -> Iterator[Callable[
         gone = [name for name, process in running.items() if process.poll() is not None]
         return f"{gone[0]} ended: {(logs / f'{gone[0]}.log').read_text()[-2000:]}" if gone else ""
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left running
+    # As Ctrl-C: nothing is left running.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         for name, command in commands.items():
             with (logs / f"{name}.log").open("w") as log:
@@ -173,4 +177,5 @@ def _processes(commands: dict[str, list[str]], logs: Path) -> Iterator[Callable[
                 process.wait(END_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def test_episodes_are_scored_and_paired(
     arguments = [str(bundle), "--robot", str(patient), "--task", "reach", "--episodes", "2", "--skip", "3"]
     assert main(["trials", *arguments, "--out", str(tmp_path / "trials"), "--against", against]) == 0
     task = Evaluation.load(tmp_path / "trials" / "trials.json").tasks[0]
+    assert json.loads((tmp_path / "trials" / "environment.json").read_text())["machine"]
     assert (task.task, task.first_seed, len(task.outcomes)) == ("reach", 2_000_003, 2)
     assert all(steps == 60 for steps, outcome in zip(task.steps, task.outcomes, strict=True) if outcome == "0"), "the horizon is played out"
     assert "over ROS 2 less in the simulator" in capfd.readouterr().out
