@@ -138,7 +138,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("network", "every chunk twice", partial(_chunks, "duplicate"), ACTIVE),
     Fault("network", "chunks in wrong order", partial(_chunks, "reorder"), ACTIVE),
     Fault("network", "chunks at ten times the rate", partial(_chunks, "flood"), ACTIVE),
-    Fault("network", "a second commander of the robot", lambda cell: cell.rival(), FAULT, "conflict"),
+    # A node that joins is announced to those that are there at once, or where that is lost three seconds later.
+    Fault("network", "a second commander of the robot", lambda cell: cell.rival(), FAULT, "conflict", watch_s=8.0),
     Fault("time", "chunks stamped 2 s ago", partial(_chunks, "stale"), SOFT, "older"),
     Fault("time", "chunks stamped 5 s ahead", partial(_chunks, "future"), SOFT, "future"),
     Fault("time", "chunks stamped 0", partial(_chunks, "zero_stamp"), SOFT, "older"),
