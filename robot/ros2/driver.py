@@ -19,8 +19,9 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray
 
 from robot.lerobot_hardware import Hardware, HardwareError, Measured
+from robot.observation import NS_PER_S
 from robot.profile import Controller, RobotProfile
-from robot.ros2.messages import JOINT_STATES_QOS, NS_PER_S, to_image, to_time
+from robot.ros2.messages import JOINT_STATES_QOS, to_image, to_time
 from robot.ros2.wiring import LIFESPAN_PERIODS
 
 LOST_S = 2.0
@@ -116,8 +117,6 @@ class LeRobotDriver:
         self._heard: dict[str, Command] = {}
         """The newest command by topic, until it is obeyed or refused."""
         self._commanded, self._well_s = False, time.monotonic()
-        self.refused = 0
-        """Commands so far."""
         self._states = node.create_publisher(JointState, profile.topics.joint_states, JOINT_STATES_QOS)
         self._images = {
             camera: node.create_publisher(Image, profile.topics.images[camera], qos_profile_sensor_data) for camera in hardware.cameras
@@ -148,7 +147,6 @@ class LeRobotDriver:
             command = self._heard.pop(topic)
             goal, why = self._judge(topic, command, now_s)
             if goal is None:
-                self.refused += 1
                 self._node.get_logger().error(f"a command on {topic} is refused: {why}", throttle_duration_sec=1.0)
                 continue
             self._commanded = True

@@ -9,7 +9,8 @@ from builtin_interfaces.msg import Time
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
-NS_PER_S = 1_000_000_000
+from robot.observation import NS_PER_S
+
 JOINT_STATES_QOS = QoSProfile(depth=10)
 """Reliable, volatile: what the joint_state_broadcaster of ros2_control publishes with."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +18,13 @@ pytest.importorskip("lerobot", reason="needs the train extra: pip install 'vla-r
 pytest.importorskip("scservo_sdk", reason="needs the so101 extra: pip install 'vla-rl[so101]'")
 
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import Float64MultiArray
 
 from robot.profile import load_profile
-from robot.ros2.console import Console
 from robot.ros2.driver import Command, Gate
 from robot.ros2.operators import BEAT_QOS
-from robot.ros2.reports import STATUS_QOS
 from tests.repo.imports import ROOT
+from tests.robot.attended import Attended
 from tests.robot.relaxed import AGES, RATES, SAFETY
 from tests.robot.servos import NAMES, TICKS, Servos, write_calibration
 from tests.ros import Graph, Process, unique_domain
@@ -45,7 +42,7 @@ class Rig:
         profile["safety"] |= SAFETY
         path = folder / "so101.yaml"
         path.write_text(yaml.safe_dump(profile))
-        self.servos, domain, self.said = Servos(), unique_domain(), list[str]()
+        self.servos, domain = Servos(), unique_domain()
         self.driver = Process(
             domain, ["-m", "robot.ros2.drive", str(path), "--port", self.servos.port, "--id", "arm"], folder / "driver.log"
         )
@@ -53,15 +50,11 @@ class Rig:
         self.states = self.graph.record(JointState, "/so101/joint_states", BEAT_QOS)
         self.graph.until(self._heard, "the driver publishes joint states")
         self.bridge = Process(domain, ["-m", "robot.ros2", str(path), "--activate", "--teleop"], folder / "bridge.log")
-        self.operator = Console(self.graph.node, "so101", self.said.append)
+        self.attended = Attended(self.graph, "so101")
         self._jog = self.graph.node.create_publisher(JointState, "/so101/bridge/jog", BEAT_QOS)
-        self._statuses = self.graph.record(String, "/so101/bridge/status", STATUS_QOS)
         self.velocity: dict[str, float] = {}
         self.graph.node.create_timer(0.02, self._ask)
-        self._left = threading.Event()
-        self._beats = threading.Thread(target=self._beat, daemon=True)
-        self._beats.start()
-        self.until("standby")
+        self.attended.until("standby")
 
     def _heard(self) -> bool:
         assert self.driver.alive(), self.driver.output()
@@ -70,27 +63,6 @@ class Rig:
     def _ask(self) -> None:
         self._jog.publish(JointState(name=list(NAMES), velocity=[self.velocity.get(name, 0.0) for name in NAMES]))
 
-    def _beat(self) -> None:
-        while not self._left.wait(0.05):
-            self.operator.beat()
-
-    @property
-    def state(self) -> str:
-        return json.loads(self._statuses[-1].data)["state"] if self._statuses else ""
-
-    def until(self, state: str) -> None:
-        self.graph.until(lambda: self.state == state, f"the bridge is in {state}; {self.said}; {self.bridge.output()}")
-
-    def arm(self) -> None:
-        self.operator.key("g")
-
-        def armed() -> bool:
-            self.operator.key("a")
-            self.graph.spin(0.3)
-            return self.state == "active"
-
-        self.graph.until(armed, f"the bridge arms; {self.said}")
-
     def radians(self, name: str) -> float:
         """Where a servo's horn really is."""
         return (self.servos[name].position - TICKS / 2) * 2 * math.pi / (TICKS - 1)
@@ -98,8 +70,7 @@ class Rig:
     def close(self) -> None:
         self.bridge.stop()
         self.driver.stop()
-        self._left.set()
-        self._beats.join()
+        self.attended.leave()
         self.graph.close()
         self.servos.close()
 
@@ -118,7 +89,7 @@ def test_an_so101_moves_behind_the_filter_and_holds_where_commands_end(rig: Rig)
     rig.graph.spin(0.5)
     assert abs(rig.radians("shoulder_pan")) < 0.01, "it does not move before it is armed"
 
-    rig.arm()
+    rig.attended.arm()
     rig.graph.until(lambda: rig.radians("shoulder_pan") > 0.4, "the servo turns")
     assert rig.servos["gripper"].position > TICKS / 2 + 100 and abs(rig.radians("elbow_flex")) < 0.01
     rig.graph.until(lambda: rig.states[-1].position[0] > 0.4, "the turn is measured")
@@ -150,10 +121,10 @@ def test_an_so101_moves_behind_the_filter_and_holds_where_commands_end(rig: Rig)
 
 @pytest.mark.ros
 def test_two_who_command_are_not_obeyed(rig: Rig) -> None:
-    rig.arm()
+    rig.attended.arm()
     other = rig.graph.node.create_publisher(Float64MultiArray, "/so101/commands", 1)
     rig.graph.until(lambda: "2 nodes command this robot" in rig.driver.output(), "the driver refuses")
-    rig.graph.until(lambda: rig.state == "fault", "the bridge sees it too")
+    rig.graph.until(lambda: rig.attended.state == "fault", "the bridge sees it too")
     rig.graph.node.destroy_publisher(other)
 
 
@@ -174,11 +145,11 @@ def test_a_driver_that_is_ended_while_it_starts_leaves_the_arm_limp(tmp_path: Pa
 
 @pytest.mark.ros
 def test_a_bus_that_falls_silent_is_a_fault_and_ends_the_driver(rig: Rig) -> None:
-    rig.arm()
+    rig.attended.arm()
     rig.velocity = {"wrist_roll": 0.3}
     rig.graph.until(lambda: rig.radians("wrist_roll") > 0.1, "it moves")
     rig.servos.silent = True
-    rig.until("fault")
+    rig.attended.until("fault")
     rig.graph.until(lambda: not rig.driver.alive(), "the driver gives up")
     assert rig.driver.stop() == 2 and "given up after 2 s: the so101 does not answer" in rig.driver.output()
 

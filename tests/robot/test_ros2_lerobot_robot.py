@@ -5,9 +5,7 @@ What needs them is marked slow: it wants an idle machine, and has hung beside ot
 
 from __future__ import annotations
 
-import json
 import math
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,16 +20,14 @@ from lerobot.configs.parser import load_plugin
 from lerobot.robots import RobotConfig, make_robot_from_config
 from lerobot.utils.errors import DeviceNotConnectedError
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String
 
 from policies.interface import UserError
 from robot.profile import load_profile
-from robot.ros2.console import Console
 from robot.ros2.lerobot_robot import bridged
 from robot.ros2.lerobot_robot.bridged import Bridged, BridgedConfig, View, to_features, to_positions
 from robot.ros2.lerobot_robot.follower import velocity_toward
 from robot.ros2.operators import BEAT_QOS
-from robot.ros2.reports import STATUS_QOS
+from tests.robot.attended import Attended
 from tests.robot.relaxed import AGES, RATES, SAFETY
 from tests.ros import Episodes, Graph, Process, unique_domain, write_profile
 
@@ -50,43 +46,17 @@ class Rig:
         sim = ["-m", "sim.ros2", str(self.profile), "--task", "reach", "--seed", "3", "--image-px", str(PX), "--no-time-code"]
         self.robot = Process(self.domain, sim, folder / "robot.log")
         self.bridge = Process(self.domain, ["-m", "robot.ros2", str(self.profile), "--activate", "--teleop"], folder / "bridge.log")
-        self.graph, self.said = Graph(self.domain), list[str]()
-        self.operator = Console(self.graph.node, "arm7", self.said.append)
+        self.graph = Graph(self.domain)
+        self.attended = Attended(self.graph, "arm7")
         self.episodes = Episodes(self.graph)
         self.states = self.graph.record(JointState, "/arm7/joint_states", BEAT_QOS)
         self.jogs = self.graph.record(JointState, "/arm7/bridge/jog", BEAT_QOS)
-        self._statuses = self.graph.record(String, "/arm7/bridge/status", STATUS_QOS)
-        self._left = threading.Event()
-        self._beats = threading.Thread(target=self._beat, daemon=True)
-        self._beats.start()
         self.graph.until(lambda: bool(self.episodes) and len(self.states) > 5, "the robot is there")
-        self.until("standby")
-
-    def _beat(self) -> None:
-        """The operator is there also while the test waits for something else: an e-stop source that falls silent stops the robot."""
-        while not self._left.wait(0.05):
-            self.operator.beat()
-
-    @property
-    def state(self) -> str:
-        return json.loads(self._statuses[-1].data)["state"] if self._statuses else ""
+        self.attended.until("standby")
 
     @property
     def position(self) -> np.ndarray:
         return np.array(self.states[-1].position)
-
-    def until(self, state: str) -> None:
-        self.graph.until(lambda: self.state == state, f"the bridge is in {state}; {self.said}")
-
-    def arm(self) -> None:
-        self.operator.key("g")
-
-        def armed() -> bool:
-            self.operator.key("a")
-            self.graph.spin(0.3)
-            return self.state == "active"
-
-        self.graph.until(armed, f"the bridge arms; {self.said}")
 
     def config(self, **cameras: View) -> BridgedConfig:
         return BridgedConfig(id="test", calibration_dir=self.folder, profile=self.profile, cameras=cameras)
@@ -94,8 +64,7 @@ class Rig:
     def close(self) -> None:
         for process in (self.bridge, self.robot):
             process.stop()
-        self._left.set()
-        self._beats.join()
+        self.attended.leave()
         self.graph.close()
 
 
@@ -115,7 +84,7 @@ def joined(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bridged]:
     yield robot
     if robot.is_connected:
         robot.disconnect()
-    rig.until("standby")
+    rig.attended.until("standby")
 
 
 def test_velocities_lead_to_the_target() -> None:
@@ -181,7 +150,7 @@ def test_lerobot_finds_it_and_it_moves_only_while_armed(rig: Rig, joined: Bridge
     send_until(lambda: time.monotonic() > until_s, "a second passes")
     assert np.abs(rig.position - home).max() < 0.005, "nothing moves while it is not armed"
 
-    rig.arm()
+    rig.attended.arm()
     send_until(lambda: np.abs(rig.position - there).max() < 0.005, "the arm arrives")
     assert to_positions(joined.send_action(action), names) == pytest.approx(there, abs=0.01), "what the bridge sent is told"
     seen = joined.get_observation()
@@ -194,13 +163,13 @@ def test_lerobot_finds_it_and_it_moves_only_while_armed(rig: Rig, joined: Bridge
     rig.graph.until(lambda: np.abs(rig.states[-1].velocity).max() < 0.02, "it stands")
     stopped = rig.position
     rig.graph.spin(0.5)
-    assert stopped[0] > home[0] - 0.7 and np.abs(rig.position - stopped).max() < 0.005 and rig.state == "active"
+    assert stopped[0] > home[0] - 0.7 and np.abs(rig.position - stopped).max() < 0.005 and rig.attended.state == "active"
 
     with pytest.raises(UserError, match="is inf"):
         joined.send_action(action | {"joint2.pos": math.inf})
     joined.disconnect()
     assert not joined.is_connected
-    rig.until("standby")
+    rig.attended.until("standby")
 
 
 @pytest.mark.slow
@@ -222,11 +191,11 @@ def test_lerobot_record_writes_a_data_set(rig: Rig, tmp_path: Path, monkeypatch:
         rig.jogs.clear()
         rig.graph.until(lambda: bool(rig.jogs) or not record.alive(), "it joins")
         assert record.alive(), record.output()
-        rig.arm()
+        rig.attended.arm()
         rig.graph.until(lambda: not record.alive(), "the episode is recorded")
     finally:
         assert record.stop() == 0, record.output()
-    rig.until("standby")
+    rig.attended.until("standby")
 
     from lerobot.datasets import LeRobotDataset
 
