@@ -15,9 +15,9 @@ from vla_rl.presets import ConfigError, apply_flags, load_config, read_yaml, val
 def train(args: list[str]) -> None:
     """`vla-rl train PRESET --run-dir DIR [--resume] [--algorithm.lr 1e-4 ...]`."""
     parser = make_parser("train", "One training run. All settings of the preset are flags.", config=True)
-    parser.add_argument("preset", type=Path)
-    parser.add_argument("--run-dir", type=Path)
-    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("preset", type=Path, help="settings that differ from the defaults, such as configs/student.yaml")
+    parser.add_argument("--run-dir", type=Path, help="folder of the run (default: runs/PRESET-sSEED)")
+    parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
     known, flags = parser.parse_known_args(args)
     config = load_config(Config, known.preset, flags, "vla-rl train PRESET [--run-dir DIR] [--resume]")
     from vla_rl.train import train
@@ -34,8 +34,8 @@ def collect(args: list[str]) -> None:
     from vla_rl.train import make_env
 
     parser = make_parser("collect", "Demonstrations of scripted experts, or rollouts of a policy, as a LeRobotDataset.", config=True)
-    parser.add_argument("preset", type=Path)
-    parser.add_argument("--bank", action="store_true")
+    parser.add_argument("preset", type=Path, help="settings that differ from the defaults, such as configs/demos.yaml")
+    parser.add_argument("--bank", action="store_true", help="states for training episodes to start from, in place of a data set")
     known, flags = parser.parse_known_args(args)
     if known.bank:
         _collect_bank(known.preset, flags)
@@ -74,9 +74,9 @@ class EvaluateConfig(Strict):
 def evaluate(args: list[str]) -> None:
     """`vla-rl eval RUN_OR_POLICY|expert [--out DIR] [--preset FILE] [--executed N] [--evaluate.episodes 50 ...]`."""
     parser = make_parser("eval", "Success of a policy, or of the scripted experts, on initial states it was not trained on.", config=True)
-    parser.add_argument("policy", type=Path)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--preset", type=Path)
+    parser.add_argument("policy", type=Path, help="a run or a policy folder, or the word expert")
+    parser.add_argument("--out", type=Path, help="folder for numbers and videos (default: eval-SPLIT in the run)")
+    parser.add_argument("--preset", type=Path, help="where simulator and tasks stand, if not those of the run")
     parser.add_argument("--executed", type=int, help="decide anew after so many steps, as a bundle that was exported so does")
     known, flags = parser.parse_known_args(args)
     tree = _run_settings(known.policy) | (read_yaml(known.preset) if known.preset else {})
@@ -121,10 +121,10 @@ def export(args: list[str]) -> None:
     """`vla-rl export RUN_OR_POLICY --out BUNDLE [--onnx] [--executed N] [--preset FILE] [--sim.backend mujoco ...]`."""
     usage = "vla-rl export RUN --out BUNDLE [--onnx] [--executed N] [--preset FILE]"
     parser = make_parser("export", "A run's policy as a bundle for a robot.", config=True)
-    parser.add_argument("policy", type=Path)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--preset", type=Path)
-    parser.add_argument("--onnx", action="store_true")
+    parser.add_argument("policy", type=Path, help="a run or a policy folder")
+    parser.add_argument("--out", type=Path, help="folder of the bundle")
+    parser.add_argument("--preset", type=Path, help="where simulator and tasks stand, if not those of the run")
+    parser.add_argument("--onnx", action="store_true", help="weights as ONNX, checked against torch, for robots without torch")
     parser.add_argument("--executed", type=int, help="decide anew after so many steps; what is left of a chunk covers a robot's latency")
     known, flags = parser.parse_known_args(args)
     settings = _run_settings(known.policy) | ({"sim": read_yaml(known.preset).get("sim", {})} if known.preset else {})

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from policies.interface import ActionSpec, Entry
 from sim.metaworld.instructions import Paraphrases
-from sim.metaworld.state import Settings, Slot, entry_names
+from sim.metaworld.state import Settings, entry_names
 from sim.metaworld.tasks import CAMERAS, TASKS
 from sim.vec_env import EnvSpec
+from sim.workers.episodes import Slot
 from sim.workers.process import WorkerProcess
 from sim.workers.vec_env import WorkerVecEnv, check_name, require_positive
 

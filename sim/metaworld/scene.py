@@ -94,6 +94,14 @@ class Scene:
         """The scripted expert's action `(4,)` float32 at the present state, clipped to the action range."""
         return np.clip(self._expert.get_action(self.obs), -1.0, 1.0).astype(np.float32)
 
+    def state(self) -> np.ndarray:
+        """`(4,)` float32 hand position [m] and gripper opening."""
+        return self.obs[:4].astype(np.float32)
+
+    def privileged(self) -> np.ndarray:
+        """`(39,)` float32 the library's whole observation, with object and goal."""
+        return self.obs.astype(np.float32)
+
     def save(self) -> SceneState:
         """Copy out the present state."""
         physics = np.empty(mujoco.mj_stateSize(self.model, PHYSICS))

@@ -36,18 +36,6 @@ class SceneState:
     """`(39,)` float64 library observation, with the goal."""
 
 
-@dataclass(frozen=True)
-class Slot:
-    """One environment: the whole state of its episode. Also what `snapshot` returns."""
-
-    task: str
-    seed: int
-    instruction: str
-    steps: int
-    ended: bool
-    scene: SceneState
-
-
 def entry_names(camera: str) -> dict[str, str]:
     """Observation entry of each array that workers return; the names are LeRobot's."""
     return {"image": f"observation.images.{camera}", "state": "observation.state", "task": "task"}

@@ -9,14 +9,14 @@ from sim.metaworld.state import Settings
 from sim.workers.serve import serve
 
 if TYPE_CHECKING:
-    from sim.metaworld.episodes import Episodes
+    from sim.workers.episodes import Episodes
 
 
 def start(settings: Settings) -> Episodes:
     """Import the simulator, which also loads the OpenGL library."""
-    from sim.metaworld.episodes import Episodes
+    from sim.metaworld.shown import episodes
 
-    return Episodes(settings)
+    return episodes(settings)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,22 @@ def test_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("verb", "says"), [("train", "configs/student.yaml"), ("collect", "--bank"), ("eval", "--out"), ("export", "--onnx")]
+)
+def test_help_needs_no_config(verb: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([verb, "--help"])
+    told = capsys.readouterr()
+    assert (end.value.code, told.err) == (0, "") and says in told.out and "lists them" in told.out
+
+
+def test_help_of_a_preset_lists_its_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", preset(tmp_path, algorithm={"name": "sft"}), "--help"])
+    assert end.value.code == 0 and "--algorithm.lr" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("tree", "sentence"),
     [
         ({"algorithm": {"name": "opd", "temprature": 1.0}}, "unknown key algorithm.opd.temprature; did you mean algorithm.temperature?"),
