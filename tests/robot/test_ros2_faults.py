@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 
 pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ros]'")
 
-from robot.ros2.faults.bench import suffer
+from robot.ros2.faults.bench import make_ready, suffer
 from robot.ros2.faults.catalogue import chosen
 from robot.ros2.faults.cell import Cell, faulty_cell
 from robot.ros2.sim_operator import OperatorError
@@ -50,6 +51,14 @@ def test_a_robot_that_is_there_already_is_left_alone(cell: Cell) -> None:
     cell.recover()
     with pytest.raises(OperatorError, match="is on the graph already, and this is only for robots that it starts"):
         cell.operator.require_alone()
+
+
+def test_what_does_not_come_back_is_started_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    stuck = Mock(spec=Cell)
+    stuck.move.side_effect = [OperatorError("no images"), None]
+    make_ready(stuck)
+    assert [name for name, *_ in stuck.method_calls] == ["recover", "move", "end", "recover", "move"]
+    assert "started anew: no images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -114,8 +114,7 @@ def write(rows: Sequence[Row], out: Path, about: Mapping[str, object]) -> None:
 
 def suffer(cell: Cell, fault: Fault) -> Outcome:
     """Inject one fault into a robot that moves, watch, and bring everything back."""
-    cell.recover()
-    cell.move()
+    make_ready(cell)
     if fault.teleop:
         cell.teleoperate()
     since_s = time.monotonic()
@@ -138,6 +137,18 @@ def suffer(cell: Cell, fault: Fault) -> Outcome:
         past_commands=_past_commands(sent, truth, since_s),
         armed_again=_arms_again(cell),
     )
+
+
+def make_ready(cell: Cell) -> None:
+    """The robot moves; everything is started anew if what is left of the last fault does not let it."""
+    try:
+        cell.recover()
+        cell.move()
+    except OperatorError as error:
+        print(f"everything is started anew: {error}", flush=True)
+        cell.end()
+        cell.recover()
+        cell.move()
 
 
 def print_table(rows: Sequence[Row]) -> None:

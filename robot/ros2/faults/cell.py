@@ -97,6 +97,11 @@ class Cell:
         for record in (self.sent, self.truth, self.heard):
             record.clear()
 
+    def end(self) -> None:
+        """End every process; `recover` starts them again."""
+        for child in reversed(self.children.values()):
+            child.stop()
+
     def move(self) -> None:
         """Arm, and wait until the robot moves; again, where a busy host has ended it before the fault."""
 
