@@ -95,7 +95,7 @@ class Runtime:
         measured = self._measured
         if measured is None or not (np.isfinite(measured.position).all() and self._fresh(measured)):
             return "there is no fresh measurement of every joint"
-        if not self._standing():
+        if not self.standing():
             return "the robot moves"
         self._happen(Event.ACTIVATE, "activated")
         return ""
@@ -132,7 +132,7 @@ class Runtime:
         there = [fault for fault in self._faults if fault.code not in CURED_BY_SEED]
         cleared = not there and not self._stopped_by_people()
         before = self.state
-        self._machine, actions, refusal = self._machine.reset(cleared, self._standing())
+        self._machine, actions, refusal = self._machine.reset(cleared, self.standing())
         self._do(actions)
         if refusal:
             return refusal + self._because()
@@ -169,7 +169,7 @@ class Runtime:
         verdict = self.filter.check(now_s, dt_s, self._wish(now_s), measured, image_age_s, others)
         self._judge(verdict)
         still = not verdict.command.velocity.any()
-        if self.state is State.SOFT_STOP and still and self._standing():
+        if self.state is State.SOFT_STOP and still and self.standing():
             self._happen(Event.STANDING, "standing")
         if self._source is not None and self.state is State.ACTIVE:
             self._source.sent(now_s, verdict.command)
@@ -216,7 +216,7 @@ class Runtime:
             found.append("the dead-man switch is not held")
         if self._measured is None or not self._fresh(self._measured):
             found.append("measurements are stale")
-        elif not self._standing():
+        elif not self.standing():
             found.append("the robot moves")
         return found
 
@@ -226,7 +226,8 @@ class Runtime:
     def _fresh(self, measured: Measurement) -> bool:
         return self._now_s - measured.received_s <= self._profile.ages.state_s
 
-    def _standing(self) -> bool:
+    def standing(self) -> bool:
+        """Whether joints are measured to rest, all of them."""
         return self._measured is not None and bool(np.all(np.abs(self._measured.velocity) <= STANDING * self._velocity))
 
     def _latch(self, event: Event, cause: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from robot.ros2.bridge import Bridge
 
 FIRST_SAMPLE_S = 10.0
-"""How long `--activate` waits for joint states."""
+"""How long `--activate` waits for joint states of a robot that stands."""
 
 
 def run_bridge(
@@ -51,18 +51,23 @@ def run_bridge(
     from robot.ros2.bridge import Bridge
     from robot.ros2.comms import CommsThread, make_executor
     from robot.ros2.deployment import BridgeSettings
+    from robot.ros2.realtime import keep_loaded, run_first
 
     settings = BridgeSettings(lockstep, deadman, speed, cameras, blend, teleop)
     robot = load_profile(profile)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
+    problem = run_first()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     bridge = Bridge(robot, settings)
+    if problem:
+        bridge.get_logger().warning(problem)
+    keep_loaded()
     comms = CommsThread(bridge, make_executor(bridge.context), bridge.failed)
     comms.start()
     try:
-        if activate and not _activate(bridge, stop):
+        if activate and not activate_once_it_stands(bridge, stop):
             return 1
         stop.wait()
         return 0
@@ -73,8 +78,8 @@ def run_bridge(
         rclpy.shutdown()
 
 
-def _activate(bridge: Bridge, stop: threading.Event) -> bool:
-    """Configure, wait for the robot's joint states, activate. The node's log says why not."""
+def activate_once_it_stands(bridge: Bridge, stop: threading.Event) -> bool:
+    """Configure, wait for joint states of a robot that stands, activate. The node's log says why not."""
     from rclpy.lifecycle import TransitionCallbackReturn
 
     if bridge.trigger_configure() is not TransitionCallbackReturn.SUCCESS:

@@ -54,7 +54,7 @@ class Bridge(LifecycleNode):
 
     @property
     def ready(self) -> bool:
-        """Whether activating can succeed: every joint's state has come in."""
+        """Whether activating can succeed: every joint's state has come in, and they stand."""
         return self.deployment is not None and self.deployment.ready
 
     def halt(self) -> None:

@@ -118,8 +118,9 @@ class Deployment:
 
     @property
     def ready(self) -> bool:
-        """Whether the control loop runs and knows every joint's state."""
-        return self._ticked
+        """Whether the control loop runs, and knows every joint's state, and that they stand."""
+        with self._lock:
+            return self._ticked and self._runtime.standing()
 
     def problems(self) -> tuple[str, ...]:
         """What the graph lacks after some time to discover it."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, PropertyMock
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import rclpy
 from builtin_interfaces.msg import Duration
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool, Float64MultiArray, Header, String
@@ -24,6 +27,8 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robot.profile import load_profile
+from robot.ros2.__main__ import activate_once_it_stands
+from robot.ros2.bridge import Bridge
 from robot.ros2.teleop import Teleop
 from robot.teleop.tool import ToolMotion
 from tests.robot.relaxed import AGES, RATES, SAFETY
@@ -346,6 +351,15 @@ def test_a_transition_that_does_not_exist_faults_nothing(cell: Cell) -> None:
     cell.graph.until(lambda: "does not have" in cell.bridge.output(), "the bridge says so")
     cell.graph.spin(0.5)
     assert cell.status["state"] == "standby"
+
+
+def test_activation_waits_until_the_robot_is_known_and_stands() -> None:
+    bridge, seen = Mock(spec=Bridge), iter([False, False, True])
+    type(bridge).ready = PropertyMock(side_effect=lambda: next(seen))
+    bridge.trigger_configure.return_value = bridge.trigger_activate.return_value = TransitionCallbackReturn.SUCCESS
+    assert activate_once_it_stands(bridge, threading.Event())
+    assert next(seen, "all asked") == "all asked"
+    bridge.trigger_activate.assert_called_once()
 
 
 def test_a_killed_bridge_leaves_the_robot_holding(tmp_path: Path) -> None:

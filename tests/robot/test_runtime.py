@@ -190,6 +190,17 @@ def test_what_hinders_arming_is_said():
     assert "the robot moves" in session.runtime.arm()
 
 
+def test_a_robot_that_moves_is_not_activated():
+    session = Session()
+    session.run(0.05)
+    assert session.runtime.standing()
+    session.plant.velocity = session.plant.velocity + 1.0
+    session.run(0.02)
+    assert not session.runtime.standing()
+    assert session.runtime.activate() == "the robot moves"
+    assert session.runtime.state is State.INACTIVE
+
+
 def test_a_robot_without_a_measurement_is_not_activated():
     runtime = Runtime(FREE, deadman_required=False)
     runtime.tick(0.0, FREE.period_s, None, Operators())
