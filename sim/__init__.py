@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from sim.randomize import Randomize
     from sim.workers.vec_env import WorkerVecEnv
 
-BACKENDS = ("metaworld", "mujoco", "isaaclab")
+BACKENDS = ("metaworld", "mujoco", "isaaclab", "libero")
+SUITE = ("mujoco", "isaaclab")
+"""Backends of the tabletop suite."""
 HUMANOID = "g1_arms"
 """The robot of `sim.humanoid`."""
 
@@ -54,11 +56,11 @@ def make(
     """
     if backend not in BACKENDS:
         raise SimulationError(f"unknown simulator backend '{backend}'; allowed: {', '.join(BACKENDS)}")
-    if experts and (robot == HUMANOID or backend == "metaworld"):
+    if experts and (robot == HUMANOID or backend not in SUITE):
         raise SimulationError(f"learned experts are for tabletop tasks, got {', '.join(experts)} with backend {backend}, robot {robot}")
-    if robot == HUMANOID and backend != "metaworld":
+    if robot == HUMANOID and backend in SUITE:
         return _humanoid(backend, tasks, num_envs, workers, camera, horizon, paraphrases, control, device, randomize)
-    if backend != "metaworld":
+    if backend in SUITE:
         from sim.robots import ROBOTS
         from sim.workers.vec_env import check_name
 
@@ -81,6 +83,12 @@ def make(
         from sim.randomize import require_supported
 
         require_supported(randomize, backend, ())
+    if backend == "libero":
+        from sim.libero.env import LiberoVecEnv
+
+        if paraphrases != "train":
+            raise SimulationError("LIBERO has one phrasing for each task: set sim.paraphrases to train")
+        return LiberoVecEnv(tasks, num_envs, workers, image_px, camera or "both", horizon)
     from sim.metaworld.env import MetaworldVecEnv
 
     return MetaworldVecEnv(tasks, num_envs, workers, image_px, camera or "corner2", horizon or 160, paraphrases)

@@ -120,6 +120,8 @@ class VecEnv(Protocol):
     tasks: tuple[str, ...]
     horizon: int
     """Control steps after which the longest episode is truncated."""
+    test_states: int | None
+    """How many initial states each task has for test seeds; one for every seed if `None`."""
 
     @property
     def lockstep(self) -> tuple[tuple[int, ...], ...]:

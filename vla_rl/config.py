@@ -26,8 +26,8 @@ class Strict(BaseModel):
 class SimConfig(Strict):
     """Which simulator, tasks and observation."""
 
-    backend: Literal["metaworld", "mujoco", "isaaclab"] = "metaworld"
-    """Simulator: Meta-World's tasks, or the tabletop suite in MuJoCo or in Isaac Lab; the humanoid in MuJoCo."""
+    backend: Literal["metaworld", "mujoco", "isaaclab", "libero"] = "metaworld"
+    """Simulator: Meta-World's tasks, the tabletop suite in MuJoCo or in Isaac Lab, the humanoid in MuJoCo, or LIBERO's tasks."""
     tasks: tuple[str, ...] = ("button-press-topdown", "window-open", "door-open", "drawer-open")
     """Task names of the backend, without version suffix."""
     num_envs: Positive = 32
@@ -39,9 +39,9 @@ class SimConfig(Strict):
     camera: str | None = None
     """Camera preset of the backend; its first if unset."""
     horizon: Positive | None = None
-    """Control steps after which an episode is truncated; if unset 160 in Meta-World, else each task's own."""
+    """Control steps after which an episode is truncated; if unset 160 in Meta-World, else each task's or suite's own."""
     paraphrases: Literal["train", "held_out"] = "train"
-    """Instruction phrasings drawn at reset: those for training, or those never trained on."""
+    """Instruction phrasings drawn at reset: those for training, or those never trained on; LIBERO has one for each task."""
     robot: str = "arm7"
     """Robot of the tabletop suite (arm7, panda, ur5e), or g1_arms: a humanoid with tasks of its own."""
     control: Literal["ee_delta", "joint_delta"] = "ee_delta"

@@ -181,7 +181,7 @@ def evaluate(
         UserError: no task, a repeated one, one that `env` lacks, too many episodes for the split, or
             shuffling a single task.
     """
-    _check_request(tasks, env, config)
+    require_evaluable(tasks, env, config)
     first = SEED_RANGES[config.split].start + config.skip
     own = {(task, first + i): task for task in tasks for i in range(config.episodes)}
     results = _play(policy, env, {key: None for key in own}, seed, progress)
@@ -204,7 +204,7 @@ def evaluate_experts(env: VecEnv, tasks: Sequence[str], config: EvalConfig, prog
     """Let the tasks' scripted experts act undisturbed from the same seeds as `evaluate`. Raises `UserError` as that."""
     if config.shuffled or config.videos:
         raise UserError("experts know the task without its instruction, and are not filmed: set shuffled to false and videos to 0")
-    _check_request(tasks, env, config)
+    require_evaluable(tasks, env, config)
     first = SEED_RANGES[config.split].start + config.skip
     queue = [(task, first + i) for task in tasks for i in range(config.episodes)]
     rows: dict[str, list[Demonstration]] = {task: [] for task in tasks}
@@ -233,12 +233,13 @@ def _of_expert(task: str, first: int, episodes: Sequence[Demonstration]) -> Task
     )
 
 
-def _check_request(tasks: Sequence[str], env: VecEnv, config: EvalConfig) -> None:
+def require_evaluable(tasks: Sequence[str], env: VecEnv, config: EvalConfig) -> None:
+    """Raise `UserError` if `env` has not the tasks or the initial states that an evaluation wants."""
     unknown = [task for task in tasks if task not in env.tasks]
     if not tasks or unknown or len(set(tasks)) < len(tasks):
         raise UserError(f"evaluate each task once, from {list(env.tasks)}; got {list(tasks)}")
-    if config.skip + config.episodes > len(SEED_RANGES[config.split]):
-        size = len(SEED_RANGES[config.split])
+    size = env.test_states if config.split == "test" and env.test_states else len(SEED_RANGES[config.split])
+    if config.skip + config.episodes > size:
         raise UserError(f"the {config.split} split has {size} seeds, got skip={config.skip} and episodes={config.episodes}")
     if config.shuffled and len(tasks) < 2:
         raise UserError(f"shuffled instructions need at least two tasks, got {list(tasks)}; set shuffled to false")

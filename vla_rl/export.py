@@ -8,7 +8,7 @@ import torch
 
 from policies.bundle import Bundle
 from policies.folder import load_policy
-from policies.interface import Observation, Policy
+from policies.interface import Observation, Policy, UserError
 from policies.pack import pack
 from sim.vec_env import SEED_RANGES, VecEnv, seat
 from vla_rl.config import SimConfig
@@ -34,9 +34,12 @@ def export(folder: Path, config: SimConfig, out: Path, onnx: bool = False, execu
         executed: control steps before the next decision, if fewer than in training.
 
     Raises:
-        UserError: `out` exists, `executed` does not fit the chunk, or the policy does not fit the simulator or ONNX.
+        UserError: `out` exists, `executed` does not fit the chunk, the policy does not fit the simulator or ONNX, or no robot
+            can do what the simulator's does.
         BundleError: what was written does not act as the policy; nothing is left at `out`.
     """
+    if config.backend == "libero":
+        raise UserError("policies of LIBERO move the tool by forces, which no robot's profile has: export one of another simulator")
     policy = load_policy(folder, executed=executed)
     env = make_env(config.model_copy(update={"num_envs": max(DECISIONS, len(config.tasks)), "workers": 1}))
     try:

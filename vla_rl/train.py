@@ -38,7 +38,7 @@ from vla_rl.config import (
     SimConfig,
 )
 from vla_rl.data.demos import Demos, load_demos
-from vla_rl.evaluate import Evaluation, evaluate, evaluate_experts, format_table
+from vla_rl.evaluate import Evaluation, evaluate, evaluate_experts, format_table, require_evaluable
 from vla_rl.loops import Algorithm, bar, make_starts, offline, on_policy
 from vla_rl.metrics import is_kept
 from vla_rl.rollout import require_matching_env
@@ -99,6 +99,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> Path:
     try:
         policy = load_policy(config.init) if config.init else make_policy(config.policy, make_spec(env.spec, config.policy))
         require_matching_env(policy.spec, env)
+        require_evaluable(config.sim.tasks, env, config.evaluate)
         prepare(policy, config.compute)
         algorithm = build(config, policy)
         demos = _load(config, policy.spec)

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from policies.interface import ActionSpec, Entry
 from sim.metaworld.instructions import Paraphrases
-from sim.metaworld.state import Settings, entry_names
 from sim.metaworld.tasks import CAMERAS, TASKS
 from sim.vec_env import EnvSpec
-from sim.workers.episodes import Slot
 from sim.workers.process import WorkerProcess
-from sim.workers.vec_env import WorkerVecEnv, check_name, require_positive
+from sim.workers.vec_env import Slot, WorkerVecEnv, check_name, require_positive
 
 STATE_NAMES = ("hand_x [m]", "hand_y [m]", "hand_z [m]", "gripper_opening")
 STATE_LOW, STATE_HIGH = (-0.525, 0.348, -0.0525, 0.0), (0.525, 1.025, 0.7, 1.0)
 """The library's hand workspace in the world frame; gripper opening from closed (0) to open (1)."""
 ACTION_NAMES = ("dx", "dy", "dz", "gripper")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all workers of one `MetaworldVecEnv` share."""
+
+    image_px: int
+    camera: str
+    horizon: int
+    paraphrases: Paraphrases
+
+
+def entry_names(camera: str) -> dict[str, str]:
+    """Observation entry of each array that workers return; the names are LeRobot's."""
+    return {"image": f"observation.images.{camera}", "state": "observation.state", "task": "task"}
 
 
 def make_spec(camera: str, image_px: int) -> EnvSpec:

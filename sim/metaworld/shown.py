@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from sim.metaworld.env import Settings, entry_names
 from sim.metaworld.instructions import draw
 from sim.metaworld.scene import Scene
-from sim.metaworld.state import Settings, entry_names
 from sim.metaworld.tasks import CAMERAS, VISIBLE_SITES
 from sim.render import RenderContext, Renderer
 from sim.workers.episodes import Episodes

@@ -1,4 +1,4 @@
-"""What travels between the parent and its workers: settings, and the state of an episode. Numpy only."""
+"""The state of a scene, which travels between a worker and its parent. Numpy only."""
 
 from __future__ import annotations
 
@@ -6,18 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from sim.metaworld.instructions import Paraphrases
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all workers of one `MetaworldVecEnv` share."""
-
-    image_px: int
-    camera: str
-    horizon: int
-    paraphrases: Paraphrases
 
 
 @dataclass(frozen=True)
@@ -34,8 +22,3 @@ class SceneState:
     """Python attributes of the library's environment object."""
     obs: np.ndarray
     """`(39,)` float64 library observation, with the goal."""
-
-
-def entry_names(camera: str) -> dict[str, str]:
-    """Observation entry of each array that workers return; the names are LeRobot's."""
-    return {"image": f"observation.images.{camera}", "state": "observation.state", "task": "task"}

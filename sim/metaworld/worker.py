@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from sim.metaworld.state import Settings
+from sim.metaworld.env import Settings
 from sim.workers.serve import serve
 
 if TYPE_CHECKING:

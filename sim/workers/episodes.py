@@ -6,13 +6,14 @@ T steps of a demonstration · A actions
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from sim.resets import State
 from sim.vec_env import Demonstration, Render, SimulationError
+from sim.workers.vec_env import Slot
 
 Arrays = dict[str, np.ndarray]
 
@@ -58,21 +59,6 @@ class Scene(Protocol):
     def images(self) -> Arrays:
         """The images of the present state, `(H, W, 3)` uint8 by the array names of `Episodes`."""
         ...
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One environment: the whole state of its episode. Also what `snapshot` returns."""
-
-    task: str
-    seed: int
-    instruction: str
-    steps: int
-    ended: bool
-    state: np.ndarray
-    """The state entry that policies see."""
-    scene: Any
-    """What `Scene.save` returned."""
 
 
 class Episodes:

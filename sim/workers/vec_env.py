@@ -44,12 +44,30 @@ class Pending[T]:
         return self._wait()
 
 
+@dataclass(frozen=True)
+class Slot:
+    """One environment of `sim.workers.episodes`: the whole state of its episode. Also what `snapshot` returns."""
+
+    task: str
+    seed: int
+    instruction: str
+    steps: int
+    ended: bool
+    state: np.ndarray
+    """The state entry that policies see."""
+    scene: Any
+    """What the scene's `save` returned."""
+
+
 class WorkerVecEnv:
     """N environments, spread over workers.
 
     An environment has at most one chunk under way. Episodes end at the first success, at the horizon or
     with a fall, and are never reset by themselves.
     """
+
+    test_states: int | None = None
+    """As `VecEnv`."""
 
     def __init__(
         self,

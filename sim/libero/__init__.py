@@ -1,0 +1,1 @@
+"""LIBERO's tasks, through LeRobot's environment, behind the `VecEnv` contract."""
