@@ -130,7 +130,7 @@ def evaluate_policy(
     out.mkdir(parents=True, exist_ok=True)
     evaluation.save(out / "evaluation.json")
     if policy and config.videos:
-        seeds = SEED_RANGES[config.split][config.skip :][:SHEET_EPISODES]
+        seeds = SEED_RANGES[config.split][config.skip :][: min(SHEET_EPISODES, config.episodes)]
         save_media(policy, env, [Episode(task, seed) for task in tasks for seed in seeds], config.videos, out)
     print(f"evaluated {evaluation.episodes} episodes in {time.monotonic() - started:.0f} s; results in {out}")
     return evaluation

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FIRST_SAMPLE_S = 10.0
 """How long `--activate` waits for joint states of a robot that stands."""
+POLL_S = 0.1
 
 
 def run_bridge(
@@ -85,8 +86,10 @@ def activate_once_it_stands(bridge: Bridge, stop: threading.Event) -> bool:
     if bridge.trigger_configure() is not TransitionCallbackReturn.SUCCESS:
         return False
     until = time.monotonic() + FIRST_SAMPLE_S
-    while not bridge.ready and time.monotonic() < until and not stop.is_set():
-        time.sleep(0.05)
+    while time.monotonic() < until and not stop.is_set():
+        if bridge.ready and bridge.trigger_activate() is TransitionCallbackReturn.SUCCESS:
+            return True
+        stop.wait(POLL_S)
     return bridge.trigger_activate() is TransitionCallbackReturn.SUCCESS
 
 

@@ -54,6 +54,7 @@ class CommsThread:
                 self._executor.spin_once(timeout_sec=POLL_S)
             except Exception as error:
                 self._failed(error)
+                self._stop.wait(POLL_S)  # what fails every time must not keep a core busy
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from robot.ros2.realtime import run_ahead
 from robot.ros2.robot_io import RosRobot
 
 WAIT_S = 0.1
@@ -79,6 +80,7 @@ class ControlThread:
         self._thread.join()
 
     def _run(self) -> None:
+        run_ahead()
         start_s, count = self._clock.now_s(), -1
         try:
             while True:

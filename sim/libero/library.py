@@ -32,8 +32,7 @@ def environment() -> dict[str, str]:
     site, config = packages(home), home / "libero"
     _write_paths(site, config)
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
-    # robosuite 1.4 cannot open EGL on software renderers, so OSMesa comes first.
-    return {"PYTHONPATH": path, "LIBERO_CONFIG_PATH": str(config), "MUJOCO_GL": os.environ.get("MUJOCO_GL", "osmesa")}
+    return {"PYTHONPATH": path, "LIBERO_CONFIG_PATH": str(config)}
 
 
 def _write_paths(site: Path, config: Path) -> None:

@@ -18,7 +18,9 @@ import mujoco
 import numpy as np
 from lerobot.envs.libero import LiberoEnv, get_libero_dummy_action
 from libero.libero import benchmark, get_libero_path
+from libero.libero.envs.object_states import SiteObjectState
 from robosuite.utils.binding_utils import MjSim
+from robosuite.utils.errors import RandomizationError
 from robosuite.utils.observables import Observable, sensor
 from scipy.spatial.transform import Rotation
 
@@ -32,6 +34,8 @@ PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION
 UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 SETTLE = 10
 """Control steps without motion that an episode begins with, as LeRobot's do."""
+PLACEMENTS = 100
+"""Attempts to place objects where they do not touch."""
 PRESSED = 0.9
 """Command of the fingers from which the expert takes them for closed."""
 
@@ -54,13 +58,16 @@ class Scene:
         self._library: Any = LiberoEnv(_suite(suite), index, suite, observation_width=px, observation_height=px, hard_reset=False)
         self._library._ensure_env()
         self._env = self._library._env.env
+        self._env.ignore_done = True  # episodes end where `Episodes` says
         for camera in self._library.camera_name:
             self._env.modify_observable(camera, "enabled", False)
             self._env.modify_observable(camera, "active", False)
         self._model, self._data = self._env.sim.model._model, self._env.sim.data._data
         self._drawn = MjSim(self._model)
         self._env.sim._render_context_offscreen.data = self._drawn.data
-        self._before = self._shown = self._physics()
+        self._pristine = MjSim.from_xml_string(self._env.model.get_xml()).model._model
+        self._before = self._physics()
+        self._shown = self._seen()
         self._state = np.zeros(8, np.float32)
         self._record_what_is_shown()
 
@@ -78,12 +85,12 @@ class Scene:
         if chosen >= STARTS:
             raise SimulationError(f"LIBERO has {STARTS} test states of each task, got seed {seed}: evaluate at most {STARTS} episodes")
         np.random.seed(seed)  # robosuite draws from numpy's global generator
-        self._library._env.reset()
+        self._place_anew()
         gripper = self._env.robots[0].gripper
         gripper.current_action = np.zeros_like(gripper.current_action)  # a reset that keeps the model forgets this
         start = self._library._init_states[chosen] if chosen >= 0 else self._library._env.get_sim_state()
         self._library._env.set_init_state(start)
-        self._begin()
+        self._forget_warnings()
         for _ in range(SETTLE):
             self.step(np.array(get_libero_dummy_action(), np.float32))
 
@@ -131,6 +138,7 @@ class Scene:
             self._shown,
             self._model.body_pos.copy(),
             self._model.body_quat.copy(),
+            self._model.site_rgba.copy(),
             (controller.goal_pos.copy(), controller.goal_ori.copy()),
             np.array(self._env.robots[0].gripper.current_action),
             self._state,
@@ -140,7 +148,7 @@ class Scene:
     def load(self, state: SceneState) -> None:
         """Put the environment into `state`, of this task."""
         robot = self._env.robots[0]
-        self._model.body_pos[:], self._model.body_quat[:] = state.body_pos, state.body_quat
+        self._model.body_pos[:], self._model.body_quat[:], self._model.site_rgba[:] = state.body_pos, state.body_quat, state.site_rgba
         mujoco.mj_setState(self._model, self._data, state.physics, PHYSICS)
         mujoco.mj_forward(self._model, self._data)
         mujoco.mj_setState(self._model, self._data, state.physics, PHYSICS)  # mj_forward has changed the solver's warm start
@@ -150,24 +158,43 @@ class Scene:
         self._shown, self._state = state.shown, state.state
         for observable in self._env._observables.values():
             observable._time_since_last_sample, observable._sampled = state.clock
-        self._begin()
+        self._forget_warnings()
 
     def images(self) -> dict[str, np.ndarray]:
         """What LeRobot's environment shows, the right way up as its policies see it."""
-        px, sim = self._settings.image_px, self._env.sim
-        mujoco.mj_setState(self._model, self._drawn.data._data, self._shown, PHYSICS)
+        px, sim, sites = self._settings.image_px, self._env.sim, self._model.site_rgba.copy()
+        physics, colours = np.split(self._shown, [-sites.size])
+        sim._render_context_offscreen.gl_ctx.make_current()  # scenes of other tasks have contexts of their own
+        mujoco.mj_setState(self._model, self._drawn.data._data, physics, PHYSICS)
         mujoco.mj_forward(self._model, self._drawn.data._data)
+        self._model.site_rgba[:] = colours.reshape(sites.shape)
         cameras = CAMERAS[self._settings.camera]
-        return {key: sim.render(px, px, camera_name=camera)[::-1, ::-1].copy() for key, camera in cameras.items()}
+        images = {key: sim.render(px, px, camera_name=camera)[::-1, ::-1].copy() for key, camera in cameras.items()}
+        self._model.site_rgba[:] = sites
+        return images
 
-    def _begin(self) -> None:
-        """Forget what the library counts, which would end an episode at its own horizon."""
-        self._env.timestep, self._env.done = 0, False
+    def _place_anew(self) -> None:
+        """The library's reset, from the model as it was compiled: it places objects on fixtures as if those had not been moved yet.
+
+        Raises:
+            SimulationError: nothing fits.
+        """
+        for name in ("body_pos", "body_quat", "site_rgba"):
+            getattr(self._model, name)[:] = getattr(self._pristine, name)
+        for _ in range(PLACEMENTS):
+            try:
+                self._env.reset()
+            except RandomizationError:
+                continue
+            return
+        raise SimulationError(f"LIBERO found no place for the objects in {PLACEMENTS} attempts")
+
+    def _forget_warnings(self) -> None:
         for kind in UNSTABLE:
             self._data.warning[kind].number = 0
 
     def _record_what_is_shown(self) -> None:
-        """Add to the library's observations the physics that its cameras show: that before the physics step they are drawn after."""
+        """Add what cameras show to the library's observations: physics before the step that they are drawn after, and sites' colours."""
         advance = self._env.sim.step
 
         def step() -> None:
@@ -175,8 +202,11 @@ class Scene:
             advance()
 
         self._env.sim.step = step
-        self._clock = Observable(SHOWN, sensor(modality=SHOWN)(lambda _: self._before), sampling_rate=self._env.control_freq)
+        self._clock = Observable(SHOWN, sensor(modality=SHOWN)(lambda _: self._seen()), sampling_rate=self._env.control_freq)
         self._env.add_observable(self._clock)
+
+    def _seen(self) -> np.ndarray:
+        return np.concatenate([self._before, self._model.site_rgba.ravel()])
 
     def _physics(self) -> np.ndarray:
         physics = np.empty(mujoco.mj_stateSize(self._model, PHYSICS))
@@ -184,9 +214,10 @@ class Scene:
         return physics
 
     def _pose(self, name: str) -> np.ndarray:
-        """Position [m] and quaternion of an object or region, `(7,)`."""
-        found = self._env.object_states_dict[name].get_geom_state()
-        return np.concatenate([found["pos"], found["quat"]])
+        """Position [m] and quaternion (w, x, y, z) of an object or region, `(7,)`."""
+        place = self._env.object_states_dict[name]
+        found = place.get_geom_state()
+        return np.concatenate([found["pos"], np.roll(found["quat"], 1) if isinstance(place, SiteObjectState) else found["quat"]])
 
 
 def _state_entry(observed: dict[str, Any]) -> np.ndarray:

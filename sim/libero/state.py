@@ -14,11 +14,13 @@ class SceneState:
     physics: np.ndarray
     """MuJoCo integration state."""
     shown: np.ndarray
-    """The same where the cameras saw it, shortly before."""
+    """The same where the cameras saw it, shortly before, and `site_rgba` then."""
     body_pos: np.ndarray
     """`(bodies, 3)` model field, edited by resets."""
     body_quat: np.ndarray
     """`(bodies, 4)` model field, edited by resets."""
+    site_rgba: np.ndarray
+    """`(sites, 4)` model field: a stove's burner is red when it is on."""
     goal: tuple[np.ndarray, np.ndarray]
     """Position `(3,)` [m] and orientation `(3, 3)` that the arm's controller moves to."""
     gripper: np.ndarray

@@ -353,13 +353,14 @@ def test_a_transition_that_does_not_exist_faults_nothing(cell: Cell) -> None:
     assert cell.status["state"] == "standby"
 
 
-def test_activation_waits_until_the_robot_is_known_and_stands() -> None:
-    bridge, seen = Mock(spec=Bridge), iter([False, False, True])
+def test_activation_waits_until_the_robot_is_known_and_stands_and_tries_again() -> None:
+    bridge, seen = Mock(spec=Bridge), iter([False, False, True, True])
     type(bridge).ready = PropertyMock(side_effect=lambda: next(seen))
-    bridge.trigger_configure.return_value = bridge.trigger_activate.return_value = TransitionCallbackReturn.SUCCESS
+    bridge.trigger_configure.return_value = TransitionCallbackReturn.SUCCESS
+    bridge.trigger_activate.side_effect = [TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.SUCCESS]
     assert activate_once_it_stands(bridge, threading.Event())
     assert next(seen, "all asked") == "all asked"
-    bridge.trigger_activate.assert_called_once()
+    assert bridge.trigger_activate.call_count == 2
 
 
 def test_a_killed_bridge_leaves_the_robot_holding(tmp_path: Path) -> None:

@@ -185,12 +185,20 @@ def test_a_server_that_is_restarted(bundle: Path, tmp_path: Path) -> None:
     remote.close()
 
 
+def until_stopped(pid: int) -> None:
+    """Every thread of a process has taken note of SIGSTOP."""
+    threads = [Path(f"/proc/{pid}/task/{task}/stat") for task in os.listdir(f"/proc/{pid}/task")]
+    while any(thread.read_text().rpartition(")")[2].split()[0] != "T" for thread in threads):
+        time.sleep(0.01)
+
+
 def test_a_server_that_hangs(bundle: Path) -> None:
     with running(strict_server(bundle)) as (process, port), RemotePolicy(port=port, timeout_s=PATIENCE_S) as remote:
         obs = observations(2)
         first, second = ({name: value[row : row + 1] for name, value in obs.items()} for row in (0, 1))
         remote.chunk(first)
         os.kill(process.pid, signal.SIGSTOP)
+        until_stopped(process.pid)
         remote._timeout_s = 1.0
         started = time.monotonic()
         with pytest.raises(ServerUnavailableError, match="gave nothing in time"):

@@ -22,7 +22,7 @@ from vla_rl.cli import main
 from vla_rl.config import EvalConfig
 from vla_rl.evaluate import require_evaluable
 
-SOUP, DRAWER = "libero_object_0", "libero_goal_0"
+SOUP, STOVE, DRAWER = "libero_object_0", "libero_spatial_7", "libero_goal_0"
 FRONT, WRIST, STATE, TEXT = "observation.images.image", "observation.images.image2", "observation.state", "task"
 TEST = SEED_RANGES["test"].start
 
@@ -122,11 +122,19 @@ def test_bad_input_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "which no robot's profile has" in capsys.readouterr().err
 
 
-def test_tasks_without_an_expert_say_so() -> None:
-    with sim.make("libero", [DRAWER], num_envs=1, workers=1, image_px=32, camera="front") as env:
-        assert env.reset([0], [0], [DRAWER])[TEXT][0] == "open the middle drawer of the cabinet"
+def test_tasks_share_a_worker_and_forget_what_was_before() -> None:
+    """Three scenes, each with an OpenGL context; two have fixtures, on which things are placed."""
+    with sim.make("libero", [SOUP, STOVE, DRAWER], num_envs=3, workers=1, image_px=32, camera="front") as env:
+        soup = env.reset([0], [0], [SOUP])
+        first, privileged = env.reset([1], [0], [STOVE]), env.privileged([1])
+        assert "on the stove" in first[TEXT][0]
+        assert_same(soup, env.reset([0], [0], [SOUP]))
+        env.reset([1], [1], [STOVE])
+        assert_same(first, env.reset([1], [0], [STOVE]))
+        np.testing.assert_array_equal(env.privileged([1]), privileged)
+        assert env.reset([2], [0], [DRAWER])[TEXT][0] == "open the middle drawer of the cabinet"
         with pytest.raises(SimulationError, match="task 'libero_goal_0' has no scripted expert; those of libero_object have one"):
-            env.expert_chunk([0], 2)
+            env.expert_chunk([2], 2)
 
 
 def test_expert_approaches_from_above_grasps_carries_and_lets_go() -> None:

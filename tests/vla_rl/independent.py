@@ -8,6 +8,7 @@ class Independent:
 
     tasks: tuple[str, ...] = ()
     horizon = 100
+    test_states: int | None = None
     lockstep: tuple[tuple[int, ...], ...] = ()
 
     def hosts(self, env_id: int) -> tuple[str, ...]:
