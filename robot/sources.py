@@ -155,6 +155,9 @@ class JogSource:
         self._limits = limits_of(profile)
         self._limit = np.array([joint.velocity for joint in profile.joints])
         self._soft = np.array([joint.soft for joint in profile.joints])
+        for gripper in profile.grippers:  # its ends lie inside of its limits, and policies' actions say no more
+            column, ends = profile.names.index(gripper.joint), (gripper.closed, gripper.open)
+            self._soft[column] = np.clip(self._soft[column], min(ends), max(ends))
         self._lead = 0.5 * np.array([joint.leash for joint in profile.joints])
         self._quiet_s = quiet_s
         self._velocity, self._heard_s = np.zeros_like(self._limit), -math.inf

@@ -27,9 +27,8 @@ DROPPED = 0.05
 """Share of control steps that may lie between two images before the camera counts as too slow."""
 LONGEST_S = 180.0
 """An episode that is longer is thrown away: its images lie in memory."""
-CLIPPED, BEYOND = 1e-3, 0.02
-"""By how much a frame's action may miss what was commanded [unit]: where actions say how far, and where they say where to, as grippers
-are closed a little beyond their end."""
+CLIPPED = 1e-3
+"""By how much a frame's action may miss what was commanded [unit]."""
 
 
 class RecordingError(UserError):
@@ -46,7 +45,7 @@ class Recorded:
     action: np.ndarray
     """`(T, A)` float32."""
     clipped: int
-    """Frames whose commands were faster, or further, than actions can say."""
+    """Frames whose commands were faster than actions can say."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,7 @@ class Recording:
                 obs[entry.name] = np.stack([seen[entry.frame].before(t) for t in times])
         action = np.concatenate([self._actions.to_actions(to[None], was) for to, was in zip(now, before, strict=True)])
         told = np.concatenate([self._actions.to_joints(a[None], was) for a, was in zip(action, before, strict=True)])
-        allowed = np.where(np.isfinite(self._actions.fastest(self._step_ns / NS_PER_S)), CLIPPED, BEYOND)
-        return Recorded(instruction, obs, action, int(np.any(np.abs(told - now) > allowed, axis=1).sum()))
+        return Recorded(instruction, obs, action, int(np.any(np.abs(told - now) > CLIPPED, axis=1).sum()))
 
     def _times(self, felt: _Track, commanded: _Track, seen: Mapping[str, _Track]) -> list[int]:
         """Of the frames [ns]. Raises `RecordingError` where something was not heard, not for a while, or too seldom."""

@@ -65,7 +65,8 @@ class Scene:
         self._model, self._data = self._env.sim.model._model, self._env.sim.data._data
         self._drawn = MjSim(self._model)
         self._env.sim._render_context_offscreen.data = self._drawn.data
-        self._pristine = MjSim.from_xml_string(self._env.model.get_xml()).model._model
+        compiled = MjSim.from_xml_string(self._env.model.get_xml()).model._model  # not kept: textures take much memory
+        self._pristine = {name: getattr(compiled, name).copy() for name in ("body_pos", "body_quat", "site_rgba")}
         self._before = self._physics()
         self._shown = self._seen()
         self._state = np.zeros(8, np.float32)
@@ -179,8 +180,8 @@ class Scene:
         Raises:
             SimulationError: nothing fits.
         """
-        for name in ("body_pos", "body_quat", "site_rgba"):
-            getattr(self._model, name)[:] = getattr(self._pristine, name)
+        for name, value in self._pristine.items():
+            getattr(self._model, name)[:] = value
         for _ in range(PLACEMENTS):
             try:
                 self._env.reset()

@@ -11,6 +11,7 @@ from policies.action_map import ActionTerm
 from policies.interface import ActionSpec
 from robot.actions import JointActions
 from robot.chunks import Border, Chunk
+from robot.limiter import Motion
 from robot.profile import load_profile
 from robot.scheduler import timing_of
 from robot.sources import JogSource, PolicySource, ReplaySource
@@ -106,6 +107,21 @@ def test_jog_turns_round_at_once_and_stops_when_it_is_quiet():
     session.run(0.2)
     assert session.runtime.state in (State.SOFT_STOP, State.STANDBY), "0.3 s of silence: the lease is over"
     session.assert_limits()
+
+
+@pytest.mark.parametrize(("way", "end"), [(-1.0, 0.0), (1.0, 1.0)])
+def test_a_gripper_is_jogged_to_its_end_and_not_to_its_limit(way: float, end: float):
+    low, high = ARM7.joints[7].soft
+    assert low < 0 and high > 1
+    jog, wished = JogSource(ARM7), ARM7.home
+    jog.begin(0.0, Motion.rest(ARM7.home))
+    for k in range(1, 201):
+        jog.jog(jogging(7, way), 0.01 * k)
+        position = jog.setpoint(0.01 * k).position
+        assert position is not None
+        wished = position
+        jog.sent(0.01 * k, Motion.rest(wished))
+    assert wished[7] == end
 
 
 ROBOTS = sorted(path.stem for path in (ROOT / "configs" / "robots").glob("*.yaml"))
