@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ro
 
 from robot.ros2.chunks import ChunkError, to_chunk, to_message
 from robot.ros2.faults import bench, sweep
-from robot.ros2.faults.catalogue import FAULTS, Fault
+from robot.ros2.faults.catalogue import FAULTS, Fault, chosen
 from robot.ros2.faults.cell import MOVING, Moment
 from tests.robot.session import ARM7
 
@@ -133,3 +135,27 @@ def test_what_is_written(tmp_path: Path):
 def test_commands_that_still_move_have_no_stop():
     now_s = time.monotonic()
     assert bench._last(_moments([0.0, 0.1], [1.0, 1.0], now_s - 0.1), np.full(8, 1e-6), now_s - 0.2) is None
+
+
+def test_a_robot_that_comes_to_rest_late_is_watched_until_then():
+    began_s = time.monotonic()
+    cell = Mock(profile=ARM7, truth=[Moment(began_s, CENTRE, np.full(8, 0.5))], children={"bridge": Mock(alive=False)})
+
+    def robot() -> None:
+        for i in range(10):
+            time.sleep(0.1)
+            cell.truth.append(Moment(time.monotonic(), CENTRE, np.full(8, 0.5 if i < 8 else 0.0)))
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(robot)
+        assert bench._watch(cell, chosen(["bridge: killed (SIGKILL)"])[0], began_s) == "gone"
+    assert bench._rests(ARM7, cell.truth, began_s) == pytest.approx(0.8, abs=0.1)
+
+
+def test_a_robot_that_never_rests_is_not_watched_for_ever(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bench, "REST_S", 0.2)
+    began_s = time.monotonic()
+    cell = Mock(profile=ARM7, truth=[Moment(began_s + 9.0, CENTRE, np.full(8, 0.5))], children={"bridge": Mock(alive=False)})
+    bench._watch(cell, chosen(["bridge: killed (SIGKILL)"])[0], began_s)
+    assert 0.7 < time.monotonic() - began_s < 5.0
+    assert bench._rests(ARM7, cell.truth, began_s) is None

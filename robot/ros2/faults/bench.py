@@ -24,7 +24,9 @@ STILL = 1e-6
 RESTING = 0.01
 """Share of a joint's velocity limit below which it rests."""
 SETTLE_S = 0.5
-"""Watched after commands have come to rest."""
+"""Watched after a fault has ended the motion, at least."""
+REST_S = 4.0
+"""How much longer the robot may take to come to rest while it is watched."""
 AGAIN_S = 60.0
 """How long arming again may take, with the start of a process."""
 BEFORE_S = 0.5
@@ -129,9 +131,7 @@ def suffer(cell: Cell, fault: Fault) -> Outcome:
         codes=tuple(dict.fromkeys(event.code for event in said if event.code != "state")),
         cause=cause if ended in ("fault", "estop") else "",
         commands_stop_s=None if ended == "active" else _last(sent, np.full(len(cell.profile.joints), STILL), since_s),
-        robot_rests_s=None
-        if ended == "active"
-        else _last(truth, RESTING * np.array([joint.velocity for joint in cell.profile.joints]), since_s),
+        robot_rests_s=None if ended == "active" else _rests(cell.profile, truth, since_s),
         command_excess=_command_excess(cell.profile, sent),
         margin_excess=_margin_excess(cell.profile, truth),
         past_commands=_past_commands(sent, truth, since_s),
@@ -190,6 +190,7 @@ def _watch(cell: Cell, fault: Fault, since_s: float) -> str:
     while time.monotonic() < end_s:
         if _state(cell) not in ("active", "soft_stop", "arming"):
             time.sleep(SETTLE_S)
+            _until_rest(cell, since_s)
             break
         time.sleep(0.02)
     if fault.ends == ("gone",) and cell.children["bridge"].alive:
@@ -197,8 +198,18 @@ def _watch(cell: Cell, fault: Fault, since_s: float) -> str:
     return _state(cell)
 
 
+def _until_rest(cell: Cell, since_s: float) -> None:
+    end_s = time.monotonic() + REST_S
+    while time.monotonic() < end_s and _rests(cell.profile, list(cell.truth), since_s) is None:
+        time.sleep(0.02)
+
+
 def _state(cell: Cell) -> str:
     return cell.operator.state if cell.children["bridge"].alive else "gone"
+
+
+def _rests(profile: RobotProfile, truth: Sequence[Moment], since_s: float) -> float | None:
+    return _last(truth, RESTING * np.array([joint.velocity for joint in profile.joints]), since_s)
 
 
 def _last(moments: Sequence[Moment], still: np.ndarray, since_s: float) -> float | None:
