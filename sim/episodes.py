@@ -176,9 +176,9 @@ class Episodes:
         """State, goal and task as numbers."""
         self._require_started(ids)
         numbers = np.zeros((len(ids), self._privileged_size), np.float32)
-        for _, rows in self._by_task(ids):
+        for task, rows in self._by_task(ids):
             envs = [ids[row] for row in rows]
-            found = privileged(self._world.state(envs), self._goal(envs)).cpu().numpy()
+            found = privileged(task, self._world.state(envs), self._goal(envs)).cpu().numpy()
             numbers[rows, : found.shape[1]] = found
         return {"obs": numbers}
 
@@ -297,7 +297,7 @@ class Episodes:
             envs = [ids[row] for row in rows]
             state, goal = self._world.state(envs), self._goal(envs)
             if task.name in self._learned:
-                found = self._learned[task.name].act(privileged(state, goal))
+                found = self._learned[task.name].act(privileged(task, state, goal))
             else:
                 waypoint = task.expert(state, goal)
                 found = towards(self._settings.control, self._robot, self._commands(envs), waypoint, state, self._world.limits)

@@ -12,20 +12,27 @@ import torch
 from sim.robots import ROBOTS
 from sim.state import Goal, SceneState
 from sim.tasks import TASKS
+from sim.tasks.task import Task
 
 
-def privileged(state: SceneState, goal: Goal) -> torch.Tensor:
-    """Everything but the Jacobian, and the goal, as numbers `(B, S)`: what privileged teachers and critics see."""
+def privileged(task: Task, state: SceneState, goal: Goal) -> torch.Tensor:
+    """Everything but the Jacobian, the goal, and the task's points as seen from the tool, `(B, S)`.
+
+    A network that had to pick a block by its number would first have to learn to multiply.
+    """
     parts = [
         getattr(state, field.name).flatten(1) if getattr(state, field.name).ndim > 1 else getattr(state, field.name)[:, None]
         for field in fields(state)
         if field.name != "jacobian"
     ]
-    return torch.cat([*parts, *(value[:, None].to(state.tcp_pos) for value in goal.values())], 1)
+    points = [point(state, goal) - state.tcp_pos for point in task.points]
+    return torch.cat([*parts, *(value[:, None].to(state.tcp_pos) for value in goal.values()), *points], 1)
 
 
 def privileged_sizes(robot: str) -> dict[str, int]:
     """S by task."""
     joints = len(ROBOTS[robot].joints)
-    parts = {name: (len(task.scene.bodies), len(task.scene.fixtures), len(task.draw(0).goal)) for name, task in TASKS.items()}
-    return {name: 2 * joints + 8 + 10 * bodies + 4 * fixtures + goal for name, (bodies, fixtures, goal) in parts.items()}
+    return {
+        name: 2 * joints + 8 + 10 * len(task.scene.bodies) + 4 * len(task.scene.fixtures) + len(task.draw(0).goal) + 3 * len(task.points)
+        for name, task in TASKS.items()
+    }

@@ -92,7 +92,7 @@ class TabletopEnv(DirectRLEnv):
         self._world.command(self._everyone, self._command)
 
     def _get_observations(self) -> dict[str, torch.Tensor]:
-        return {"policy": privileged(self._world.state(self._everyone), self._goal)}
+        return {"policy": privileged(self._task, self._world.state(self._everyone), self._goal)}
 
     def _get_dones(self) -> tuple[torch.Tensor, torch.Tensor]:
         self._world.changed()

@@ -65,6 +65,12 @@ def target_pos(state: SceneState, goal: Goal) -> torch.Tensor:
     return chosen(state.body_pos, goal["target"])
 
 
+def mat_pos(state: SceneState, mat: torch.Tensor) -> torch.Tensor:
+    """Centres of mats `(B,)` on the table, `(B, 3)`."""
+    centres = torch.tensor([[*centre, 0.0] for centre in MATS.values()]).to(state.tcp_pos)
+    return centres[mat]
+
+
 def target_distance(state: SceneState, goal: Goal) -> torch.Tensor:
     """Between tool and named block, `(B,)` [m]."""
     return (state.tcp_pos - target_pos(state, goal)).norm(dim=1)

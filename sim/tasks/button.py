@@ -98,6 +98,7 @@ TASK = Task(
         "pressed": Reward(2.0, lambda state, goal: chosen(state.fixture, goal["target"]).clamp(0, TRAVEL) / TRAVEL),
     },
     success=success,
+    points=(face_pos,),
     expert=expert,
     instructions=("press the {colour} button", "push down the {colour} button", "press the button that is {colour}"),
     held_out=("hit the {colour} button", "the {colour} button needs to be pushed"),

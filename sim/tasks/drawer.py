@@ -103,6 +103,7 @@ TASK = Task(
         "way": Reward(2.0, progress),
     },
     success=success,
+    points=(lambda state, goal: handle_pos(state),),
     expert=expert,
     instructions=("{way} the drawer", "please {way} the drawer", "{way} the drawer of the cabinet"),
     held_out=("{way} the cabinet's drawer all the way", "use the handle to {way} the drawer"),

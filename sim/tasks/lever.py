@@ -99,6 +99,7 @@ TASK = Task(
         "way": Reward(2.0, lambda state, goal: (slid(state, goal) / TRAVEL + 1) / 2),
     },
     success=lambda state, goal: slid(state, goal) > END,
+    points=(knob_pos,),
     expert=expert,
     instructions=(
         "slide the {colour} lever to the {side}",

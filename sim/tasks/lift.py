@@ -35,6 +35,7 @@ TASK = Task(
         "height": Reward(2.0, lambda state, goal: (height(state, goal) / HEIGHT).clamp(0, 1)),
     },
     success=lambda state, goal: height(state, goal) > HEIGHT,
+    points=(target_pos,),
     expert=expert,
     instructions=("lift the {colour} block", "pick up the {colour} cube", "grasp the {colour} block and raise it"),
     held_out=("take the {colour} cube off the table", "get hold of the block that is {colour} and hold it up"),

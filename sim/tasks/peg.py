@@ -111,6 +111,7 @@ TASK = Task(
         "done": Reward(2.0, lambda state, goal: inserted(state, goal).float()),
     },
     success=lambda state, goal: inserted(state, goal) & (state.opening > RELEASED),
+    points=(lambda state, goal: state.body_pos[:, PEG], hole_pos),
     expert=expert,
     instructions=("insert the peg into the {colour} hole", "put the peg in the {colour} socket", "stick the peg into the {colour} block"),
     held_out=("the peg belongs in the {colour} socket", "plug the peg into the hole of the {colour} block"),

@@ -19,7 +19,9 @@ WALL = 0.025
 """Height of the wall [m]."""
 SIDES = 10
 NAMES = tuple(COLOURS)[:3]
-"""Blocks of this scene; the bowl is body 3."""
+"""Blocks of this scene."""
+DISH = len(NAMES)
+"""The bowl among its bodies."""
 WHITE = (0.92, 0.92, 0.9)
 
 
@@ -50,7 +52,7 @@ def start(rng: np.random.Generator) -> Start:
 
 def offset(state: SceneState, goal: Goal) -> torch.Tensor:
     """From the named block to the bowl's centre in the plane, `(B,)` [m]."""
-    return (state.body_pos[:, 3, :2] - target_pos(state, goal)[:, :2]).norm(dim=1)
+    return (state.body_pos[:, DISH, :2] - target_pos(state, goal)[:, :2]).norm(dim=1)
 
 
 def success(state: SceneState, goal: Goal) -> torch.Tensor:
@@ -61,7 +63,7 @@ def success(state: SceneState, goal: Goal) -> torch.Tensor:
 
 def expert(state: SceneState, goal: Goal) -> Waypoint:
     """Carry the block over the bowl and let go a little above it."""
-    centre = state.body_pos[:, 3]
+    centre = state.body_pos[:, DISH]
     drop = torch.stack([centre[:, 0], centre[:, 1], torch.full_like(centre[:, 2], 0.07)], 1)
     waypoint = carry(state, goal, drop)
     over = (offset(state, goal) < 0.025) & (state.tcp_pos[:, 2] < 0.085)
@@ -81,6 +83,7 @@ TASK = Task(
         "done": Reward(2.0, lambda state, goal: success(state, goal).float()),
     },
     success=success,
+    points=(target_pos, lambda state, goal: state.body_pos[:, DISH]),
     expert=expert,
     instructions=("put the {colour} block into the bowl", "place the {colour} cube in the bowl", "drop the {colour} block into the dish"),
     held_out=("the {colour} cube goes in the bowl", "fetch the {colour} block and leave it in the dish"),

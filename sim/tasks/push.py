@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from sim.control import Waypoint
-from sim.state import Goal, SceneState, chosen
-from sim.tasks.blocks import APART, BLOCKS, COLOURS, HALF, HOVER, MAT_HALF, MATS, block_yaw, on_table, target_distance, target_pos
+from sim.state import Goal, SceneState
+from sim.tasks.blocks import APART, BLOCKS, COLOURS, HALF, HOVER, MAT_HALF, MATS, block_yaw, mat_pos, on_table, target_distance, target_pos
 from sim.tasks.task import Reward, Start, Task, joint_offset, near, scatter
 
 BEHIND = 0.065
@@ -36,14 +36,9 @@ def start(rng: np.random.Generator) -> Start:
     return Start(joint_offset(rng), on_table(points), block_yaw(rng, len(COLOURS)), none, none[:, 0], goals, words)
 
 
-def mat_pos(state: SceneState, goal: Goal) -> torch.Tensor:
-    """Centre of the named mat, `(B, 2)`."""
-    return chosen(torch.tensor(list(MATS.values())).to(state.tcp_pos).expand(len(state.opening), -1, -1), goal["mat"])
-
-
 def offset(state: SceneState, goal: Goal) -> torch.Tensor:
     """From the named block to the mat's centre, `(B, 2)` [m]."""
-    return mat_pos(state, goal) - target_pos(state, goal)[:, :2]
+    return (mat_pos(state, goal["mat"]) - target_pos(state, goal))[:, :2]
 
 
 def expert(state: SceneState, goal: Goal) -> Waypoint:
@@ -77,6 +72,7 @@ TASK = Task(
         "way": Reward(2.0, lambda state, goal: near(offset(state, goal).norm(dim=1), 0.15)),
     },
     success=lambda state, goal: offset(state, goal).abs().amax(1) < MAT_HALF - HALF,
+    points=(target_pos, lambda state, goal: mat_pos(state, goal["mat"])),
     expert=expert,
     instructions=(
         "push the {colour} block to the {side}",

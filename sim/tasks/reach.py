@@ -47,6 +47,7 @@ TASK = Task(
     start=start,
     rewards={"near": Reward(1.0, lambda state, goal: near(distance(state, goal), 0.1))},
     success=lambda state, goal: distance(state, goal) < CLOSE,
+    points=(goal_pos,),
     expert=expert,
     instructions=("reach the {colour} block", "move the gripper above the {colour} block", "go to the {colour} cube"),
     held_out=("hover over the {colour} block", "bring your hand to the cube that is {colour}"),

@@ -7,7 +7,7 @@ import torch
 
 from sim.control import Waypoint
 from sim.state import Goal, SceneState, chosen
-from sim.tasks.blocks import APART, BLOCKS, COLOURS, HALF, HOVER, MAT_HALF, MATS, RELEASED, block_yaw, carry, let_go, on_table
+from sim.tasks.blocks import APART, BLOCKS, COLOURS, HALF, HOVER, MAT_HALF, MATS, RELEASED, block_yaw, carry, let_go, mat_pos, on_table
 from sim.tasks.task import Reward, Start, Task, joint_offset, near, scatter
 
 REGION = ((0.4, 0.6), (-0.15, 0.15))
@@ -27,14 +27,9 @@ def start(rng: np.random.Generator) -> Start:
     return Start(joint_offset(rng), on_table(points), block_yaw(rng, len(COLOURS)), none, none[:, 0], goals, words)
 
 
-def mat_pos(state: SceneState, mat: torch.Tensor) -> torch.Tensor:
-    """Centres of mats `(B,)`, `(B, 2)`."""
-    return chosen(torch.tensor(list(MATS.values())).to(state.tcp_pos).expand(len(mat), -1, -1), mat)
-
-
 def offset(state: SceneState, block: torch.Tensor, mat: torch.Tensor) -> torch.Tensor:
     """From blocks `(B,)` to the centres of mats `(B,)`, `(B, 2)` [m]."""
-    return mat_pos(state, mat) - chosen(state.body_pos, block)[:, :2]
+    return (mat_pos(state, mat) - chosen(state.body_pos, block))[:, :2]
 
 
 def lies(state: SceneState, block: torch.Tensor, mat: torch.Tensor) -> torch.Tensor:
@@ -57,7 +52,7 @@ def expert(state: SceneState, goal: Goal) -> Waypoint:
     first = ~lies(state, goal["first"], goal["mat"]) | leaving
     block = torch.where(first, goal["first"], goal["second"])
     mat = torch.where(first, goal["mat"], 1 - goal["mat"])
-    there = mat_pos(state, mat)
+    there = mat_pos(state, mat)[:, :2]
     down = torch.cat([there, torch.full_like(tool[:, 2:], HALF + 0.004)], 1)
     up = torch.cat([tool[:, :2], torch.full_like(tool[:, 2:], HOVER)], 1)
     return let_go(state, carry(state, {"target": block}, down), lies(state, block, mat), up)
@@ -91,6 +86,12 @@ TASK = Task(
         "done": Reward(2.0, done),
     },
     success=success,
+    points=(
+        lambda state, goal: chosen(state.body_pos, goal["first"]),
+        lambda state, goal: mat_pos(state, goal["mat"]),
+        lambda state, goal: chosen(state.body_pos, goal["second"]),
+        lambda state, goal: mat_pos(state, 1 - goal["mat"]),
+    ),
     expert=expert,
     instructions=(
         "put the {first} block on the {side} mat and the {second} block on the {other} mat",

@@ -74,6 +74,7 @@ TASK = Task(
         "done": Reward(2.0, lambda state, goal: stacked(state, goal).float()),
     },
     success=lambda state, goal: stacked(state, goal) & (state.opening > RELEASED),
+    points=(target_pos, place_pos),
     expert=expert,
     instructions=(
         "stack the {colour} block on the {base} block",

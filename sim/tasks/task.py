@@ -61,6 +61,8 @@ class Task:
     rewards: dict[str, Reward]
     success: Callable[[SceneState, Goal], torch.Tensor]
     """`(B,)` bool."""
+    points: tuple[Callable[[SceneState, Goal], torch.Tensor], ...]
+    """Places that the episode is about, `(B, 3)` each [m]: the privileged state has them as seen from the tool."""
     expert: Callable[[SceneState, Goal], Waypoint]
     """Where a scripted expert wants the tool, from the present state alone."""
     instructions: tuple[str, ...]

@@ -12,6 +12,7 @@ import sim
 from policies.interface import Observation, PolicySpec
 from sim.robots import ARM7, ROBOTS
 from sim.tasks import TASKS
+from sim.tasks.blocks import MATS
 from sim.vec_env import SimulationError
 from sim.workers.vec_env import WorkerVecEnv
 
@@ -203,7 +204,7 @@ def test_experts_solve_a_hundred_test_seeds(robot: str, control: Literal["ee_del
 
 
 def test_privileged_numbers_stay_where_they_are_as_the_suite_grows(env: WorkerVecEnv) -> None:
-    """State, then goal, then zeros: a longer scene in the suite only adds zeros."""
+    """State, then goal, then the task's points as seen from the tool, then zeros: a longer scene in the suite only adds zeros."""
     env.reset(range(5), [3] * 5, list(FIVE))
     for row, task in zip(env.privileged(range(5)), FIVE, strict=True):
         start, scene = TASKS[task].draw(3), TASKS[task].scene
@@ -211,7 +212,17 @@ def test_privileged_numbers_stay_where_they_are_as_the_suite_grows(env: WorkerVe
         np.testing.assert_allclose(row[:7], np.array(ARM7.home) + start.joint_offset, atol=1e-6)
         np.testing.assert_allclose(row[22 : 22 + 3 * len(scene.bodies)], start.body_pos.ravel(), atol=1e-6)
         goal = list(start.goal.values())
-        np.testing.assert_array_equal(row[size:], [*goal, *[0.0] * (len(row) - size - len(goal))])
+        np.testing.assert_array_equal(row[size : size + len(goal)], goal)
+        end = size + len(goal) + 3 * len(TASKS[task].points)
+        assert np.any(row[size + len(goal) : end]) and not np.any(row[end:])
+
+
+def test_a_named_block_is_seen_from_the_tool_in_the_privileged_numbers(env: WorkerVecEnv) -> None:
+    env.reset([0, 1], [3, 4], ["push"] * 2)
+    for row, seed in zip(env.privileged([0, 1]), (3, 4), strict=True):
+        start, tool, size = TASKS["push"].draw(seed), row[15:18], 22 + 10 * 4 + 2
+        np.testing.assert_allclose(row[size : size + 3], start.body_pos[start.goal["target"]] - tool, atol=1e-6)
+        np.testing.assert_allclose(row[size + 3 : size + 5], np.array(list(MATS.values()))[start.goal["mat"]] - tool[:2], atol=1e-6)
 
 
 def test_an_arm_with_six_joints_sees_the_same_scene(env: WorkerVecEnv) -> None:
