@@ -21,26 +21,33 @@ class Chain:
         self.links = (*root_links(links), *(link.name for link in ordered))
         """Names of the L links."""
         index = {name: i for i, name in enumerate(self.links)}
-        self._steps = [
-            (
-                index[link.parent],
-                _pose(rotation_rpy(link.rpy_rad), link.xyz_m),
-                link.kind,
-                order.index(link.joint) if link.joint is not None else -1,
-                np.array(link.axis),
-            )
-            for link in ordered
-        ]
+        parent = np.array([index[link.parent] for link in ordered], int)
+        self._turn = np.array([rotation_rpy(link.rpy_rad) for link in ordered]).reshape(-1, 3, 3)
+        self._shift = np.array([link.xyz_m for link in ordered], float).reshape(-1, 3)
+        self._joint = np.array([order.index(link.joint) if link.joint is not None else 0 for link in ordered], int)
+        axis = np.array([link.axis for link in ordered], float).reshape(-1, 3)
+        self._slide = axis * np.array([[link.kind == "prismatic"] for link in ordered]).reshape(-1, 1)
+        self._cross = _cross(axis * np.array([[link.kind not in ("prismatic", "fixed")] for link in ordered]).reshape(-1, 1))
+        self._cross_twice = self._cross @ self._cross
+        depth = np.zeros(len(self.links), int)
+        for i, above in enumerate(parent, start=1):
+            depth[i] = depth[above] + 1
+        rows = [np.flatnonzero(depth == level) for level in range(1, int(depth.max(initial=0)) + 1)]
+        self._levels = [(at, parent[at - 1], at - 1) for at in rows]
+        """For each distance from the root: the links there, their parents, and their rows in the arrays above."""
 
     def poses(self, position: np.ndarray) -> np.ndarray:
         """`(P, L, 4, 4)` homogeneous transforms from link to base of joint positions `(P, J)` [rad or m]."""
+        amount = position[:, self._joint, None]
+        angle = amount[..., None]
+        local = np.zeros((len(position), len(self._joint), 4, 4))
+        local[..., :3, :3] = self._turn @ (np.eye(3) + np.sin(angle) * self._cross + (1 - np.cos(angle)) * self._cross_twice)  # Rodrigues
+        local[..., :3, 3] = self._shift + (self._turn @ (amount * self._slide)[..., None])[..., 0]
+        local[..., 3, 3] = 1.0
         found = np.empty((len(position), len(self.links), 4, 4))
         found[:, 0] = np.eye(4)
-        for i, (parent, origin, kind, joint, axis) in enumerate(self._steps, start=1):
-            pose = found[:, parent] @ origin
-            if kind != "fixed":
-                pose = pose @ _motion(kind, axis, position[:, joint])
-            found[:, i] = pose
+        for at, parents, rows in self._levels:
+            found[:, at] = found[:, parents] @ local[:, rows]
         return found
 
     def index(self, link: str) -> int:
@@ -66,7 +73,7 @@ class CapsuleModel:
     def distances(self, poses: np.ndarray) -> np.ndarray:
         """`(P, R)` gaps between the surfaces of each pair [m], negative where they overlap, for `poses` `(P, L, 4, 4)`."""
         frames = poses[:, self._link]
-        ends = np.einsum("pcij,cej->pcei", frames[..., :3, :3], self._ends) + frames[:, :, None, :3, 3]
+        ends = self._ends @ frames[..., :3, :3].mT + frames[:, :, None, :3, 3]
         first, second = ends[:, self._pairs[:, 0]], ends[:, self._pairs[:, 1]]
         return segment_distance(first[:, :, 0], first[:, :, 1], second[:, :, 0], second[:, :, 1]) - self._radii
 
@@ -77,15 +84,15 @@ def segment_distance(a0: np.ndarray, a1: np.ndarray, b0: np.ndarray, b1: np.ndar
     The squared distance is convex in the two parameters s, t in [0, 1]. Its minimum is the free minimum of both where that
     lies inside, otherwise it lies on an edge, where one end point meets the other segment.
     """
-    candidates = [point_distance(a0, b0, b1), point_distance(a1, b0, b1), point_distance(b0, a0, a1), point_distance(b1, a0, a1)]
+    edges = point_distance(np.stack([a0, a1, b0, b1]), np.stack([b0, b0, a0, a0]), np.stack([b1, b1, a1, a1])).min(0)
     u, v, w = a1 - a0, b1 - b0, a0 - b0
     uu, uv, vv, uw, vw = _dot(u, u), _dot(u, v), _dot(v, v), _dot(u, w), _dot(v, w)
     determinant = uu * vv - uv * uv
     safe = np.where(determinant > 1e-12 * uu * vv, determinant, np.inf)  # parallel: an end point is as near as any other
     s, t = (uv * vw - vv * uw) / safe, (uu * vw - uv * uw) / safe
     inside = (determinant > 1e-12 * uu * vv) & (s > 0) & (s < 1) & (t > 0) & (t < 1)
-    middle = np.linalg.norm(w + s[..., None] * u - t[..., None] * v, axis=-1)
-    return np.minimum(np.minimum.reduce(candidates), np.where(inside, middle, np.inf))
+    middle = w + s[..., None] * u - t[..., None] * v
+    return np.minimum(edges, np.where(inside, np.sqrt(_dot(middle, middle)), np.inf))
 
 
 def point_distance(point: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -93,7 +100,8 @@ def point_distance(point: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.
     along = end - start
     length = _dot(along, along)
     share = np.clip(_dot(point - start, along) / np.where(length > 0, length, 1.0), 0.0, 1.0)
-    return np.linalg.norm(point - start - share[..., None] * along, axis=-1)
+    away = point - start - share[..., None] * along
+    return np.sqrt(_dot(away, away))
 
 
 def rotation_rpy(rpy: Sequence[float]) -> np.ndarray:
@@ -108,24 +116,12 @@ def rotation_rpy(rpy: Sequence[float]) -> np.ndarray:
     )
 
 
-def _pose(rotation: np.ndarray, translation: Sequence[float]) -> np.ndarray:
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation, translation
-    return pose
-
-
-def _motion(kind: str, axis: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    """`(P, 4, 4)` of a joint moved by `amount` `(P,)` about or along its axis (Rodrigues)."""
-    pose = np.zeros((len(amount), 4, 4))
-    pose[:] = np.eye(4)
-    if kind == "prismatic":
-        pose[:, :3, 3] = amount[:, None] * axis
-        return pose
-    x, y, z = axis
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    pose[:, :3, :3] += np.sin(amount)[:, None, None] * cross + (1 - np.cos(amount))[:, None, None] * (cross @ cross)
-    return pose
+def _cross(axis: np.ndarray) -> np.ndarray:
+    """`(..., 3, 3)` matrices that take vectors to their cross products with `axis` `(..., 3)` from the left."""
+    x, y, z = np.moveaxis(axis, -1, 0)
+    zero = np.zeros_like(x)
+    return np.stack([np.stack([zero, -z, y], -1), np.stack([z, zero, -x], -1), np.stack([-y, x, zero], -1)], -2)
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a * b).sum(-1)
+    return np.einsum("...i,...i->...", a, b)

@@ -113,6 +113,8 @@ class SafetyFilter:
         self._image_limit_s = dict.fromkeys(profile.topics.images, profile.ages.image_s) | dict(image_limit_s or {})
         self._watches: dict[str, FreezeWatch] = {}
         self._last: Motion | None = None
+        self._checked: tuple[Motion, np.ndarray] | None = None
+        """A command and its margins `(M,)`."""
         self._held_back_s = 0.0
         self.lease = Lease(profile.safety.heartbeat_timeout_s)
         self.counts: Counter[str] = Counter()
@@ -133,7 +135,7 @@ class SafetyFilter:
 
     def slow(self, speed: float) -> None:
         """Cap velocities to a share of the profile's limits, 0 to 1. A robot that is faster brakes within its other limits."""
-        self._limits = limits_of(self._profile).slowed(speed)
+        self._limits, self._checked = limits_of(self._profile).slowed(speed), None
 
     def seed(self, measured: Measurement) -> None:
         """Start anew from where the robot is, at rest. Raises `ValueError` for a measurement that is not finite."""
@@ -256,9 +258,10 @@ class SafetyFilter:
         """The command, nearer to braking as far as poses ahead are not free. What is not free already may not get worse."""
         if self._obstacles is None:
             return command, []
-        before, margins = self._ahead([self.last, command])
-        needed = np.minimum(before, SLACK_M) - ROUNDING_M
+        [margins] = self._ahead([command])
+        needed = np.minimum(self._margins_of_last(), SLACK_M) - ROUNDING_M
         if np.all(margins >= needed):
+            self._checked = command, margins
             return command, []
         worst = int(np.argmin(margins - needed))
         softer = [soften(self._limits, self.last, dt_s, command, share) for share in SHARES]
@@ -266,6 +269,13 @@ class SafetyFilter:
         code, where = self._obstacles.names[worst].split(": ", 1)
         chosen = softer[int(np.argmax(free))] if free.any() else softer[-1]
         return chosen, [Intervention(code, where, float(-margins[worst]))]
+
+    def _margins_of_last(self) -> np.ndarray:
+        """`(M,)` of the last command: found when that was checked, as a rule."""
+        checked = self._checked
+        if checked is None or checked[0] is not self.last:
+            checked = self._checked = self.last, self._ahead([self.last])[0]
+        return checked[1]
 
     def _ahead(self, commands: list[Motion]) -> np.ndarray:
         """`(len(commands), M)` smallest margins on the way on which braking from each command leads."""
