@@ -12,6 +12,8 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from robot.ros2.realtime import run_first
+
 POLL_S = 0.1
 """How often the thread looks whether to stop."""
 
@@ -31,8 +33,9 @@ class CommsThread:
     Callbacks are written not to raise. Where one does, it is handed to `failed`, and the others still run: e-stop among them.
     """
 
-    def __init__(self, node: Node, executor: Executor, failed: Callable[[Exception], None]) -> None:
-        self._executor, self._failed = executor, failed
+    def __init__(self, node: Node, executor: Executor, failed: Callable[[Exception], None], priority: int | None = None) -> None:
+        """`priority`: of SCHED_FIFO (`robot.ros2.realtime`), where that is allowed; that of whoever calls `start` if `None`."""
+        self._executor, self._failed, self._priority = executor, failed, priority
         self._executor.add_node(node)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="comms", daemon=True)
@@ -49,6 +52,8 @@ class CommsThread:
         self._executor.shutdown()
 
     def _run(self) -> None:
+        if self._priority is not None:
+            run_first(self._priority)
         while not self._stop.is_set():
             try:
                 self._executor.spin_once(timeout_sec=POLL_S)
@@ -58,13 +63,15 @@ class CommsThread:
 
 
 @contextmanager
-def spinning[Built](name: str, build: Callable[[Node], Built], failed: Callable[[Exception], None], namespace: str = "") -> Iterator[Built]:
+def spinning[Built](
+    name: str, build: Callable[[Node], Built], failed: Callable[[Exception], None], namespace: str = "", priority: int | None = None
+) -> Iterator[Built]:
     """What `build` makes of a node of this process, which a thread spins; what callbacks raise is handed to `failed`."""
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(name, namespace=namespace or None)
     try:
         built = build(node)
-        comms = CommsThread(node, make_executor(node.context), failed)
+        comms = CommsThread(node, make_executor(node.context), failed, priority)
         comms.start()
         try:
             yield built

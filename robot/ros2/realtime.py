@@ -6,18 +6,19 @@ import gc
 import os
 from contextlib import suppress
 
-PRIORITY = 40
-"""Of SCHED_FIFO, of the thread that sends commands: before every ordinary process, after the kernel's own interrupt threads (50)."""
+CONTROL, BRIDGE, HARDWARE = 40, 39, 38
+"""Priorities of SCHED_FIFO, of the thread that sends commands, of the rest of the bridge, and of what stands for hardware and people on a
+host that simulates them: before every ordinary process, after the kernel's own interrupt threads (50)."""
 
 
-def run_first() -> str:
+def run_first(priority: int = BRIDGE) -> str:
     """This thread, and those that it starts, before ordinary processes. Returns why not, empty if it is so."""
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY - 1))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except PermissionError:
         return (
             "no real-time priority: on a busy host deadlines are missed, and the robot stops; allow it with "
-            f"`ulimit -r {PRIORITY}` (rtprio in /etc/security/limits.conf)"
+            f"`ulimit -r {CONTROL}` (rtprio in /etc/security/limits.conf)"
         )
     return ""
 
@@ -26,7 +27,7 @@ def run_ahead() -> None:
     """This thread before the others that `run_first` has put first, if it has."""
     if os.sched_getscheduler(0) == os.SCHED_FIFO:
         with suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(CONTROL))
 
 
 def keep_loaded() -> None:

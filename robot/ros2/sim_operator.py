@@ -26,6 +26,7 @@ from std_srvs.srv import SetBool, Trigger
 from policies.interface import UserError
 from robot.ros2.comms import spinning
 from robot.ros2.operators import BEAT_QOS, ESTOP_QOS
+from robot.ros2.realtime import HARDWARE
 from robot.ros2.reports import STATUS_QOS
 
 BEAT_HZ = 20.0
@@ -198,5 +199,5 @@ def on_this_host[Built](name: str, build: Callable[[Node], Built], failures: lis
     From here on this process and those that it starts look for others on this host alone.
     """
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    with spinning(name, build, failures.append) as built:
+    with spinning(name, build, failures.append, priority=HARDWARE) as built:
         yield built

@@ -9,6 +9,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
+from robot.ros2.realtime import HARDWARE, run_first
 from sim import HUMANOID
 from sim.robots import ROBOTS
 from sim.ros2.config import SimRobotConfig
@@ -32,8 +33,11 @@ def run(wiring: Wiring, config: SimRobotConfig) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    problem = run_first(HARDWARE) if config.clock == "real_time" else ""  # a real robot does not wait for this host's processor
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("sim_robot", namespace=wiring.name)
+    if problem:
+        node.get_logger().warning(problem)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     sim = SimRobot(node, plant, wiring, config, START_NS)
