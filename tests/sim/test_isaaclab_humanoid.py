@@ -155,10 +155,10 @@ def test_a_divergence_stays_in_its_own_environment(env: HumanoidVecEnv) -> None:
 
 
 def test_the_recorded_step_is_the_eager_step(env: HumanoidVecEnv) -> None:
-    actions, results = noise(4, 1, 3), []
-    with HumanoidVecEnv(["hands"], 1, backend="isaaclab", graph=False) as eager:
+    actions, results = noise(4, N, 3), []
+    with HumanoidVecEnv(["hands"], N, backend="isaaclab", graph=False) as eager:
         for each in (env, eager):
-            each.reset([0], SEEDS[:1], NAMES[:1])
-            each.step_chunk(actions, [0])
-            results.append(each.privileged([0]))
+            each.reset(EVERYONE, SEEDS, NAMES)
+            each.step_chunk(actions, EVERYONE)
+            results.append(each.privileged(EVERYONE))
     np.testing.assert_array_equal(*results)
