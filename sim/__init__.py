@@ -58,7 +58,7 @@ def make(
         raise SimulationError(f"unknown simulator backend '{backend}'; allowed: {', '.join(BACKENDS)}")
     if experts and (robot == HUMANOID or backend not in SUITE):
         raise SimulationError(f"learned experts are for tabletop tasks, got {', '.join(experts)} with backend {backend}, robot {robot}")
-    if robot == HUMANOID and backend in SUITE:
+    if robot == HUMANOID and (backend == "mujoco" or backend == "isaaclab"):
         return _humanoid(backend, tasks, num_envs, workers, camera, horizon, paraphrases, control, device, randomize)
     if backend in SUITE:
         from sim.robots import ROBOTS
@@ -71,10 +71,7 @@ def make(
         return IsaacVecEnv(
             tasks, num_envs, image_px, camera or "front", horizon, paraphrases, robot, control, device, randomize=randomize, experts=experts
         )
-    if device != "cpu":
-        raise SimulationError(
-            f"the {backend} backend simulates on the CPU; got device '{device}'. Set device to cpu, or backend to isaaclab"
-        )
+    _require_cpu(backend, device)
     if backend == "mujoco":
         from sim.mujoco.env import MujocoVecEnv
 
@@ -95,7 +92,7 @@ def make(
 
 
 def _humanoid(
-    backend: str,
+    backend: Literal["mujoco", "isaaclab"],
     tasks: Sequence[str],
     num_envs: int,
     workers: int,
@@ -106,17 +103,24 @@ def _humanoid(
     device: str,
     randomize: Randomize | None,
 ) -> WorkerVecEnv:
-    """The humanoid, which runs in MuJoCo, moves in joint steps, sees nothing and is pushed but not randomised."""
-    if backend != "mujoco" or control != "joint_delta" or device != "cpu":
-        raise SimulationError(
-            f"robot '{HUMANOID}' needs sim.backend mujoco, sim.control joint_delta, sim.device cpu; got {backend}, {control}, {device}"
-        )
+    """The humanoid, which moves in joint steps, sees nothing and is pushed but not randomised."""
+    if control != "joint_delta":
+        raise SimulationError(f"robot '{HUMANOID}' needs sim.control joint_delta, got {control}")
+    if backend == "mujoco":
+        _require_cpu(backend, device)
     if camera is not None:
         raise SimulationError(f"robot '{HUMANOID}' has no camera, got sim.camera '{camera}': remove it")
     if randomize is not None:
         from sim.randomize import require_supported
 
-        require_supported(randomize, f"mujoco, robot {HUMANOID}", ())
+        require_supported(randomize, f"{backend}, robot {HUMANOID}", ())
     from sim.humanoid.env import HumanoidVecEnv
 
-    return HumanoidVecEnv(tasks, num_envs, workers, horizon, paraphrases)
+    return HumanoidVecEnv(tasks, num_envs, workers, horizon, paraphrases, backend, device)
+
+
+def _require_cpu(backend: str, device: str) -> None:
+    if device != "cpu":
+        raise SimulationError(
+            f"the {backend} backend simulates on the CPU; got device '{device}'. Set device to cpu, or backend to isaaclab"
+        )

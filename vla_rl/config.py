@@ -27,7 +27,7 @@ class SimConfig(Strict):
     """Which simulator, tasks and observation."""
 
     backend: Literal["metaworld", "mujoco", "isaaclab", "libero"] = "metaworld"
-    """Simulator: Meta-World's tasks, the tabletop suite in MuJoCo or in Isaac Lab, the humanoid in MuJoCo, or LIBERO's tasks."""
+    """Simulator: Meta-World's tasks, the tabletop suite in MuJoCo or in Isaac Lab, the humanoid in either, or LIBERO's tasks."""
     tasks: tuple[str, ...] = ("button-press-topdown", "window-open", "door-open", "drawer-open")
     """Task names of the backend, without version suffix."""
     num_envs: Positive = 32

@@ -1,8 +1,10 @@
-"""One G1 in MuJoCo: reset, step, and what it feels."""
+"""One G1 in MuJoCo: reset, step, and what it feels; and one for each environment of a worker."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
@@ -80,8 +82,7 @@ class Body:
     @property
     def down(self) -> np.ndarray:
         """`(3,)` unit vector of gravity in the pelvis' frame, from its coordinates: poses are known only after the last step of several."""
-        w, x, y, z = self.data.qpos[3:7]
-        return np.array([2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1])
+        return down(self.data.qpos[3:7])
 
     @property
     def standing(self) -> bool:
@@ -119,6 +120,11 @@ class Body:
         mujoco.mj_setState(self.model, self.data, saved, STATE)
         self._locate()
 
+    def show(self, coordinates: np.ndarray, velocities: np.ndarray) -> None:
+        """Be where another simulator has brought this robot: `(36,)` and `(35,)`, as MuJoCo counts them. To be looked at, not stepped."""
+        self.data.qpos, self.data.qvel = coordinates, velocities
+        self._locate()
+
     @property
     def _rotation(self) -> np.ndarray:
         """`(3, 3)` from the pelvis' frame to the world's."""
@@ -131,3 +137,50 @@ class Body:
         """Bring poses up to date with the coordinates, and nothing else, so that stepping on is not disturbed."""
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
+
+
+class Bodies:
+    """A robot in MuJoCo for each environment, behind `sim.humanoid.episodes.World`."""
+
+    def __init__(self) -> None:
+        self._bodies: defaultdict[int, Body] = defaultdict(Body)
+        self.limits = Body().limits
+        """As `World`."""
+
+    def start(self, ids: Sequence[int], seeds: Sequence[int], offsets: Sequence[np.ndarray]) -> None:
+        """As `World`."""
+        for env, seed, offset in zip(ids, seeds, offsets, strict=True):
+            self._bodies[env].reset(seed, offset)
+
+    def step(self, ids: Sequence[int], commands: np.ndarray) -> list[bool]:
+        """As `World`."""
+        return [self._broke(self._bodies[env], command) for env, command in zip(ids, commands, strict=True)]
+
+    def look(self, env: int) -> Body:
+        """As `World`."""
+        return self._bodies[env]
+
+    def save(self, ids: Sequence[int]) -> list[np.ndarray]:
+        """As `World`."""
+        return [self._bodies[env].save() for env in ids]
+
+    def load(self, ids: Sequence[int], seeds: Sequence[int], saved: Sequence[np.ndarray]) -> None:
+        """As `World`."""
+        for env, seed, state in zip(ids, seeds, saved, strict=True):
+            self._bodies[env].load(seed, state)
+
+    @staticmethod
+    def _broke(body: Body, command: np.ndarray) -> bool:
+        """Step a body; whether the physics diverged."""
+        body.command(command)
+        try:
+            body.step()
+        except SimulationError:
+            return True
+        return False
+
+
+def down(quat_wxyz: np.ndarray) -> np.ndarray:
+    """`(..., 3)` unit vector of gravity in a frame that is turned by `(..., 4)`."""
+    w, x, y, z = np.moveaxis(quat_wxyz, -1, 0)
+    return np.stack([2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1], -1)

@@ -71,27 +71,45 @@ def compiled() -> mujoco.MjModel:
     Raises:
         SimulationError: the model's package cannot be installed.
     """
+    spec = _robot()
+    spec.option.timestep = PHYSICS_DT_S
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    add_light(spec)
+    spec.worldbody.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(5, 5, 0.1), rgba=(*FLOOR_COLOUR, 1.0))
+    for name, colour in zip(MARKERS, ((0.9, 0.2, 0.2, 1.0), (0.2, 0.4, 0.9, 1.0)), strict=True):
+        spec.body(PELVIS).add_site(name=name, size=(0.035, 0.0, 0.0), rgba=colour, group=0)
+    for name in (*BODY_JOINTS, *ARM_JOINTS):
+        servo = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        servo.set_to_position(kp=MOTORS[part(name)].stiffness, kv=MOTORS[part(name)].damping)
+    return spec.compile()
+
+
+def mjcf() -> str:
+    """The robot alone as an MJCF file's text, for other simulators: no floor, no servos, nothing that senses or only shows.
+
+    Raises:
+        SimulationError: as `compiled`.
+    """
+    spec = _robot()
+    for unused in (*spec.sensors, *spec.sites, *spec.cameras):
+        spec.delete(unused)
+    spec.compile()
+    return spec.to_xml()
+
+
+def _robot() -> mujoco.MjSpec:
+    """The model of the package without meshes and lights, with our motors' limits and inertias at the joints."""
     path = packages(isolated(PACKAGE, "carries the G1's model", dependencies=False)) / FILE
     if not path.is_file():
         raise SimulationError(f"{PACKAGE} holds no {FILE}")
     spec = mujoco.MjSpec.from_file(str(path))
     for geom in [geom for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_MESH]:
         spec.delete(geom)
-    for mesh in list(spec.meshes):
-        spec.delete(mesh)
+    for unused in (*spec.meshes, *spec.lights):
+        spec.delete(unused)
     for geom in spec.geoms:
         geom.group, geom.rgba = 0, (0.75, 0.77, 0.8, 1.0)
-    spec.option.timestep = PHYSICS_DT_S
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    for light in list(spec.lights):
-        spec.delete(light)
-    add_light(spec)
-    spec.worldbody.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(5, 5, 0.1), rgba=(*FLOOR_COLOUR, 1.0))
-    for name, colour in zip(MARKERS, ((0.9, 0.2, 0.2, 1.0), (0.2, 0.4, 0.9, 1.0)), strict=True):
-        spec.body(PELVIS).add_site(name=name, size=(0.035, 0.0, 0.0), rgba=colour, group=0)
     for name in (*BODY_JOINTS, *ARM_JOINTS):
         motor, joint = MOTORS[part(name)], spec.joint(name)
-        servo = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-        servo.set_to_position(kp=motor.stiffness, kv=motor.damping)
         joint.armature, joint.actfrclimited, joint.actfrcrange = motor.armature, True, (-motor.effort, motor.effort)
-    return spec.compile()
+    return spec

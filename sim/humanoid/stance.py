@@ -39,11 +39,12 @@ _PITCH, _ROLL = _gains(PITCH), _gains(ROLL)
 
 
 def targets(down: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """Targets of legs and waist `(15,)` [rad]: q = standing + k_tilt · tilt + k_rate · ω, about both horizontal axes.
+    """Targets of legs and waist `(..., 15)` [rad]: q = standing + k_tilt · tilt + k_rate · ω, about both horizontal axes.
 
     Args:
-        down: `(3,)` unit vector of gravity in the pelvis' frame, x forward, y to the left.
-        rate: `(3,)` angular velocity in that frame [rad/s].
+        down: `(..., 3)` unit vector of gravity in the pelvis' frame, x forward, y to the left.
+        rate: `(..., 3)` angular velocity in that frame [rad/s].
     """
-    forward, right = np.arctan2(down[0], -down[2]), np.arctan2(-down[1], -down[2])
-    return STANDING + _PITCH[0] * forward + _PITCH[1] * rate[1] + _ROLL[0] * right + _ROLL[1] * rate[0]
+    x, y, z = (down[..., axis, None] for axis in range(3))
+    forward, right = np.arctan2(x, -z), np.arctan2(-y, -z)
+    return STANDING + _PITCH[0] * forward + _PITCH[1] * rate[..., 1, None] + _ROLL[0] * right + _ROLL[1] * rate[..., 0, None]

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 def start(settings: Settings) -> Episodes:
     """Import the simulator."""
+    from sim.humanoid.body import Bodies
     from sim.humanoid.episodes import Episodes
 
-    return Episodes(settings)
+    return Episodes(settings, Bodies())
 
 
 if __name__ == "__main__":

@@ -32,33 +32,35 @@ def robot_usd(robot: Robot) -> Path:
         SimulationError: the meshes are missing, or the converter cannot be installed or fails.
     """
     committed = robot.model.with_suffix(".usda")
-    if committed.is_file():
-        return committed
-    content = hashlib.sha256((robot.mjcf() + CONVERTER).encode()).hexdigest()[:16]
-    converted = cache_folder() / "usd" / f"{robot.name}-{content}" / f"{robot.name}.usda"
+    return committed if committed.is_file() else cached_usd(robot.name, robot.mjcf())
+
+
+def cached_usd(name: str, mjcf: str) -> Path:
+    """The USD file of an MJCF text, converted into the cache folder. Raises `SimulationError` as `robot_usd`."""
+    content = hashlib.sha256((mjcf + CONVERTER).encode()).hexdigest()
+    converted = cache_folder() / "usd" / f"{name}-{content[:16]}" / f"{name}.usda"
     if not converted.is_file():
-        print(f"converting {robot.model.name} to USD; the result is kept in {converted.parent}", file=sys.stderr)
-        convert(robot, converted)
+        print(f"converting {name} to USD; the result is kept in {converted.parent}", file=sys.stderr)
+        convert(name, mjcf, hashlib.sha256(mjcf.encode()).hexdigest(), converted)
     return converted
 
 
-def convert(robot: Robot, out: Path) -> None:
-    """Convert a robot's model; the USD file appears in one step."""
+def convert(name: str, mjcf: str, digest: str, out: Path) -> None:
+    """Convert an MJCF text; the USD file, which keeps the `digest` of its source, appears in one step."""
     with tempfile.TemporaryDirectory() as folder:
-        model, usd = Path(folder) / f"{robot.name}.xml", Path(folder) / "usd"
-        model.write_text(robot.mjcf())
+        model, usd = Path(folder) / f"{name}.xml", Path(folder) / "usd"
+        model.write_text(mjcf)
         command = [str(_converter()), "--no-layer-structure", "--no-physics-scene", str(model), str(usd)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         written = [path for path in usd.glob("*") if path.suffix in (".usd", ".usdc", ".usda")]
         if done.returncode or len(written) != 1:
-            raise SimulationError(f"converting {robot.model} to USD failed: {(done.stderr or done.stdout).strip()[-500:]}")
+            raise SimulationError(f"converting {name} to USD failed: {(done.stderr or done.stdout).strip()[-500:]}")
         stage = Usd.Stage.Open(str(written[0]))
         draw_colliders(stage)
         linearise_colours(stage)
         layer = stage.Flatten()
         layer.documentation = ""
-        digest = hashlib.sha256(robot.model.read_bytes()).hexdigest()
-        layer.customLayerData = {"source": robot.model.name, "sha256": digest, "converter": CONVERTER}
+        layer.customLayerData = {"source": model.name, "sha256": digest, "converter": CONVERTER}
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_suffix(".part.usda")
         layer.Export(str(part))
@@ -95,4 +97,5 @@ def _converter() -> Path:
 
 
 if __name__ == "__main__":
-    convert(ROBOTS[sys.argv[1]], Path(sys.argv[2]))
+    arm = ROBOTS[sys.argv[1]]
+    convert(arm.name, arm.mjcf(), hashlib.sha256(arm.model.read_bytes()).hexdigest(), Path(sys.argv[2]))

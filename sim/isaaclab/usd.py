@@ -29,6 +29,18 @@ def write_table(scene: Scene, path: Path) -> Path:
     return _save(stage, path)
 
 
+def write_floor(path: Path, colour: Rgb) -> Path:
+    """An endless plane at z = 0, drawn ten metres wide."""
+    stage, root = _new(path, "floor")
+    plane = UsdGeom.Plane.Define(stage, root.GetPath().AppendChild("plane"))
+    plane.CreateAxisAttr("Z")
+    plane.CreateWidthAttr(10.0)
+    plane.CreateLengthAttr(10.0)
+    plane.CreateDisplayColorAttr([Gf.Vec3f(*linear(colour))])
+    _make_solid(plane.GetPrim(), _friction(stage, root.GetPath(), 1.0))
+    return _save(stage, path)
+
+
 def write_body(body: Body, path: Path) -> Path:
     """A free rigid body."""
     stage, root = _new(path, body.name)

@@ -1,23 +1,19 @@
-"""The physics of N cloned tabletop environments in Isaac Lab, which always step together.
+"""The physics of N cloned tabletop environments in Isaac Lab.
 
-An environment that a call leaves out is frozen: its state is put aside before the others step, and put back when it is
-asked for. N environments · n those of a call · J arm joints
+N environments · n those of a call · J arm joints
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-import warp as wp
 from isaaclab.scene import InteractiveScene
 from isaaclab.sim import SimulationContext
-from isaaclab_newton.physics.newton_manager import NewtonManager
-from newton.solvers import SolverMuJoCo
 
 from sim.control import Command
+from sim.isaaclab.clones import Clones, Snapshot
 from sim.robots import Robot
 from sim.scene import CONTROL_HZ, CONTROL_STEPS, Scene
 from sim.state import SceneState
@@ -25,48 +21,25 @@ from sim.tasks.task import Start
 from sim.vec_env import SimulationError
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything that stepping one environment depends on. Numpy, so that it can leave the process."""
-
-    coordinates: np.ndarray
-    velocities: np.ndarray
-    anchors: np.ndarray
-    """Where joints are fixed to their parents: fixtures stand elsewhere in every episode."""
-    warm_start: np.ndarray
-    """Of the constraint solver."""
-    targets: np.ndarray
-    """Of the robot's servos."""
-
-
-class IsaacWorld:
+class IsaacWorld(Clones):
     """The tabletop scenes of a running Isaac Lab simulation, behind `sim.episodes.World`."""
 
     def __init__(
         self, sim: SimulationContext, interactive: InteractiveScene, scene: Scene, robot: Robot, env_ids: Sequence[int] | None = None
     ) -> None:
         """Wrap a simulation of `scene` that was reset; `env_ids` are the names of its N environments, by default 0 … N - 1."""
-        self._sim, self._interactive, self._scene, self._robot = sim, interactive, scene, robot
-        self._arm = interactive["robot"]
+        super().__init__(sim, interactive, env_ids)
+        self._scene, self._robot = scene, robot
         self._joints = [self._arm.joint_names.index(name) for name in robot.joints]
         self._fingers = [self._arm.joint_names.index(name) for name in robot.fingers]
         self._hand = self._arm.body_names.index(robot.hand)
         self._bodies = [interactive[body.name] for body in scene.bodies]
         self._fixtures = [interactive[fixture.name] for fixture in scene.fixtures]
-        self._origins = interactive.env_origins
-        self._frozen: dict[int, Snapshot] = {}
-        self._started: set[int] = set()
         self._seen: SceneState | None = None
         self._drawn: np.ndarray | None = None
         self.limits = self._arm.data.joint_pos_limits.torch[0, self._joints].clone()
         """`(J, 2)` range of each arm joint [rad]."""
-        self._row = {env: row for row, env in enumerate(range(self.num_envs) if env_ids is None else env_ids)}
         sim.physics_manager.set_decimation(CONTROL_STEPS)
-
-    @property
-    def num_envs(self) -> int:
-        """N."""
-        return self._interactive.num_envs
 
     def start(self, env_ids: Sequence[int], scene: Scene, starts: Sequence[Start]) -> None:
         """As `sim.episodes.World`. Raises `SimulationError` for a scene other than the one that was cloned."""
@@ -90,19 +63,12 @@ class IsaacWorld:
             opened = self._tensor(np.array([[start.fixture[i]] for start in starts]))
             fixture.write_joint_position_to_sim_index(position=opened, env_ids=ids)
             fixture.write_joint_velocity_to_sim_index(velocity=torch.zeros_like(opened), env_ids=ids)
-        warm_start = self._arrays()["warm_start"].clone()
-        warm_start[rows] = 0
-        self._locate(warm_start)
-        self._started.update(rows)
-        for env in rows:
-            self._frozen.pop(env, None)
+        self._begin(rows)
 
     def step(self, env_ids: Sequence[int], command: Command) -> list[str]:
         """As `sim.episodes.World`. All N environments step; those left out are frozen."""
         rows = self._local(env_ids)
-        self._thaw(rows)
-        left_out = [env for env in sorted(self._started.difference(rows)) if env not in self._frozen]
-        self._frozen.update(zip(left_out, self._rows(left_out), strict=True))
+        self._only(rows)
         self.command(env_ids, command)
         self._interactive.write_data_to_sim()
         for _ in range(1 if self._sim.physics_manager.handles_decimation() else CONTROL_STEPS):
@@ -121,11 +87,6 @@ class IsaacWorld:
     def changed(self) -> None:
         """Forget what was read and drawn, because the simulation went on."""
         self._seen = self._drawn = None
-
-    def broken(self) -> torch.Tensor:
-        """`(N,)` bool: whose numbers are not finite."""
-        arrays = self._arrays()
-        return ~(arrays["coordinates"].isfinite().all(1) & arrays["velocities"].isfinite().all(1))
 
     def state(self, env_ids: Sequence[int]) -> SceneState:
         """As `sim.episodes.World`."""
@@ -148,41 +109,17 @@ class IsaacWorld:
 
     def save(self, env_ids: Sequence[int]) -> list[Snapshot]:
         """As `sim.episodes.World`."""
-        rows = self._local(env_ids)
-        moving = [env for env in rows if env not in self._frozen]
-        saved = dict(zip(moving, self._rows(moving), strict=True))
-        return [saved[env] if env in saved else self._frozen[env] for env in rows]
+        return self._snapshots(self._local(env_ids))
 
     def load(self, env_ids: Sequence[int], scene: Scene, saved: Sequence[Snapshot]) -> None:
         """As `sim.episodes.World`."""
         rows = self._local(env_ids)
         self._require(scene)
-        self._started.update(rows)
-        self._frozen.update(zip(rows, saved, strict=True))
+        self._put_aside(rows, saved)
 
-    def close(self) -> None:
-        """Nothing outlives the process."""
-
-    def _thaw(self, env_ids: Sequence[int]) -> None:
-        """Put frozen environments back into the simulation."""
-        rows = [env for env in env_ids if env in self._frozen]
-        if not rows:
-            return
-        snapshots = [self._frozen.pop(env) for env in rows]
-        for fixture in self._fixtures:  # tells the solver that anchors change
-            fixture.write_root_pose_to_sim_index(root_pose=fixture.data.root_link_pose_w.torch[rows], env_ids=self._ids(rows))
-        NewtonManager.invalidate_fk()
-        arrays = self._arrays()
-        for name, array in arrays.items():
-            array[rows] = self._tensor(np.stack([getattr(snapshot, name) for snapshot in snapshots]))
-        self._locate(arrays["warm_start"].clone())
-
-    def _locate(self, warm_start: torch.Tensor) -> None:
-        """Bring poses up to date with the coordinates, which clears the solver's warm starts, and put those back."""
-        self._sim.forward()
-        self._arrays()["warm_start"].copy_(warm_start)
-        self._interactive.update(0.0)
-        self.changed()
+    def _anchors_change(self, rows: Sequence[int]) -> None:
+        for fixture in self._fixtures:
+            fixture.write_root_pose_to_sim_index(root_pose=fixture.data.root_link_pose_w.torch[list(rows)], env_ids=self._ids(rows))
 
     def _read(self) -> SceneState:
         """The state of all N environments."""
@@ -208,38 +145,12 @@ class IsaacWorld:
             fixture=torch.cat([f.data.joint_pos.torch for f in self._fixtures], 1) if fixed else origin.new_zeros(n, 0),
         )
 
-    def _rows(self, env_ids: Sequence[int]) -> list[Snapshot]:
-        rows = {name: array[list(env_ids)].cpu().numpy() for name, array in self._arrays().items()}
-        return [Snapshot(**{name: row[i] for name, row in rows.items()}) for i in range(len(env_ids))]
-
-    def _arrays(self) -> Mapping[str, torch.Tensor]:
-        """The simulator's own memory, one row per environment: what is written there is simulated."""
-        n, solver = self.num_envs, NewtonManager._solver
-        state, model = NewtonManager.get_state_0(), NewtonManager.get_model()
-        assert isinstance(solver, SolverMuJoCo) and state.joint_q and state.joint_qd and model.joint_X_p
-        return {
-            "coordinates": wp.to_torch(state.joint_q).view(n, -1),
-            "velocities": wp.to_torch(state.joint_qd).view(n, -1),
-            "anchors": wp.to_torch(model.joint_X_p).view(n, -1),
-            "warm_start": wp.to_torch(solver.mjw_data.qacc_warmstart),
-            "targets": self._arm.actuators.target_command.position.torch,
-        }
-
     def _poses(self, env_ids: Sequence[int], positions: Sequence[np.ndarray], yaws: Sequence[float]) -> torch.Tensor:
         """World poses `(n, 7)`: position, then quaternion x, y, z, w, as Isaac Lab takes them."""
         half = self._tensor(np.asarray(yaws)) / 2
         zero = torch.zeros_like(half)
         places = self._tensor(np.stack(positions)) + self._origins[list(env_ids)]
         return torch.cat([places, torch.stack([zero, zero, half.sin(), half.cos()], 1)], 1)
-
-    def _local(self, env_ids: Sequence[int]) -> list[int]:
-        return [self._row[env] for env in env_ids]
-
-    def _ids(self, env_ids: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(list(env_ids), dtype=torch.int32, device=self._origins.device)
-
-    def _tensor(self, values: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(values, dtype=torch.float32, device=self._origins.device)
 
     def _require(self, scene: Scene) -> None:
         if scene is not self._scene:

@@ -189,10 +189,10 @@ def test_a_fall_ends_the_episode_without_success():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"backend": "isaaclab"}, "sim.backend mujoco"),
+        ({"backend": "isaaclab", "control": "ee_delta"}, "needs sim.control joint_delta, got ee_delta"),
         ({"control": "ee_delta"}, "joint_delta"),
         ({"camera": "front"}, "no camera"),
-        ({"device": "cuda:0"}, "sim.device cpu"),
+        ({"device": "cuda:0"}, "the mujoco backend simulates on the CPU; got device 'cuda:0'"),
         ({"robot": "g1_arm"}, "unknown robot 'g1_arm'; did you mean g1_arms"),
         ({"tasks": ["lift"]}, "unknown task of the humanoid 'lift'"),
         ({"randomize": {"physics": {"mass": (0.5, 2.0)}}}, "physics.mass"),

@@ -6,6 +6,7 @@ import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sim.robots import ARM7
@@ -47,3 +48,23 @@ def test_colours_become_linear_light() -> None:
     from sim.isaaclab.usd import linear
 
     assert linear((0.0, 0.5, 1.0)) == pytest.approx((0.0, 0.21404, 1.0), abs=1e-4)
+
+
+def test_the_humanoid_keeps_its_joints_masses_and_shapes() -> None:
+    from pxr import Usd, UsdPhysics
+
+    from sim.humanoid.g1 import ARM_JOINTS, BODY_JOINTS
+    from sim.humanoid.model import compiled, mjcf
+    from sim.isaaclab.convert import cached_usd
+
+    model, stage = compiled(), Usd.Stage.Open(str(cached_usd("g1", mjcf())))
+    prims = {prim.GetName(): prim for prim in stage.Traverse()}
+    for name in (*BODY_JOINTS, *ARM_JOINTS):
+        joint, usd = model.joint(name), UsdPhysics.RevoluteJoint(prims[name])
+        range_deg = (usd.GetLowerLimitAttr().Get(), usd.GetUpperLimitAttr().Get())
+        assert np.radians(range_deg) == pytest.approx(joint.range, abs=1e-5), name
+        assert prims[name].GetAttribute("newton:armature").Get() == pytest.approx(joint.armature[0]), name
+        body = model.body(model.jnt_bodyid[joint.id])
+        assert UsdPhysics.MassAPI(prims[body.name]).GetMassAttr().Get() == pytest.approx(body.mass[0]), body.name
+    solid = {name for name, prim in prims.items() if prim.HasAPI(UsdPhysics.CollisionAPI)}
+    assert solid == {model.geom(i).name for i in range(model.ngeom)} - {"floor"}
