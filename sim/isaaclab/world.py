@@ -43,9 +43,24 @@ class IsaacWorld:
     """The tabletop scenes of a running Isaac Lab simulation, behind `sim.episodes.World`."""
 
     def __init__(
-        self, sim: SimulationContext, interactive: InteractiveScene, scene: Scene, robot: Robot, env_ids: Sequence[int] | None = None
+        self,
+        sim: SimulationContext,
+        interactive: InteractiveScene,
+        scene: Scene,
+        robot: Robot,
+        env_ids: Sequence[int] | None = None,
+        steps_at_once: int = CONTROL_STEPS,
     ) -> None:
-        """Wrap a simulation of `scene` that was reset; `env_ids` are the names of its N environments, by default 0 … N - 1."""
+        """Wrap a simulation of `scene` that was reset.
+
+        Args:
+            sim: the simulation.
+            interactive: the clones.
+            scene: what was cloned.
+            robot: which is in front of it.
+            env_ids: names of the N environments, by default 0 … N - 1.
+            steps_at_once: physics steps that are simulated, and recorded, in one go.
+        """
         self._sim, self._interactive, self._scene, self._robot = sim, interactive, scene, robot
         self._arm = interactive["robot"]
         self._joints = [self._arm.joint_names.index(name) for name in robot.joints]
@@ -61,7 +76,8 @@ class IsaacWorld:
         self.limits = self._arm.data.joint_pos_limits.torch[0, self._joints].clone()
         """`(J, 2)` range of each arm joint [rad]."""
         self._row = {env: row for row, env in enumerate(range(self.num_envs) if env_ids is None else env_ids)}
-        sim.physics_manager.set_decimation(CONTROL_STEPS)
+        self._steps_at_once = steps_at_once
+        sim.physics_manager.set_decimation(steps_at_once)
 
     @property
     def num_envs(self) -> int:
@@ -100,23 +116,14 @@ class IsaacWorld:
     def step(self, env_ids: Sequence[int], command: Command) -> list[str]:
         """As `sim.episodes.World`. All N environments step; those left out are frozen."""
         rows = self._local(env_ids)
-        self._thaw(rows)
-        left_out = [env for env in sorted(self._started.difference(rows)) if env not in self._frozen]
-        self._frozen.update(zip(left_out, self._rows(left_out), strict=True))
-        self.command(env_ids, command)
-        self._interactive.write_data_to_sim()
-        for _ in range(1 if self._sim.physics_manager.handles_decimation() else CONTROL_STEPS):
-            self._sim.step(render=False)
-        self._interactive.update(1 / CONTROL_HZ)
-        self.changed()
-        return ["the physics diverged" if broken else "" for broken in self.broken()[rows].tolist()]
+        self._set_apart(rows)
+        self._aim(rows, command.joints, command.opening)
+        self._advance(CONTROL_STEPS)
+        return self._stepped(rows)
 
     def command(self, env_ids: Sequence[int], command: Command) -> None:
-        """Set the servos' targets, without stepping."""
-        target = torch.empty(len(env_ids), len(self._arm.joint_names), device=command.joints.device)
-        target[:, self._joints] = command.joints
-        target[:, self._fingers] = command.opening[:, None] * self._robot.finger_travel
-        self._arm.actuators.target_command.set_position_index(value=target, env_ids=self._ids(self._local(env_ids)))
+        """Set the servos' targets, without stepping; Isaac Lab's own environments send them on."""
+        self._set_targets(self._local(env_ids), command.joints, command.opening)
 
     def changed(self) -> None:
         """Forget what was read and drawn, because the simulation went on."""
@@ -162,6 +169,34 @@ class IsaacWorld:
 
     def close(self) -> None:
         """Nothing outlives the process."""
+
+    def _set_apart(self, rows: Sequence[int]) -> None:
+        """Before a step: put these back into the simulation, and the state of all others aside."""
+        self._thaw(rows)
+        left_out = [env for env in sorted(self._started.difference(rows)) if env not in self._frozen]
+        self._frozen.update(zip(left_out, self._rows(left_out), strict=True))
+
+    def _set_targets(self, rows: Sequence[int], joints: torch.Tensor, opening: torch.Tensor) -> None:
+        target = torch.empty(len(rows), len(self._arm.joint_names), device=joints.device)
+        target[:, self._joints] = joints
+        target[:, self._fingers] = opening[:, None] * self._robot.finger_travel
+        self._arm.actuators.target_command.set_position_index(value=target, env_ids=self._ids(rows))
+
+    def _aim(self, rows: Sequence[int], joints: torch.Tensor, opening: torch.Tensor) -> None:
+        """Give servos their targets: arm joints `(n, J)` [rad] and the gripper's opening `(n,)`."""
+        self._set_targets(rows, joints, opening)
+        self._interactive.write_data_to_sim()
+
+    def _advance(self, steps: int) -> None:
+        """Some physics steps of all N environments."""
+        for _ in range(steps // (self._steps_at_once if self._sim.physics_manager.handles_decimation() else 1)):
+            self._sim.step(render=False)
+
+    def _stepped(self, rows: Sequence[int]) -> list[str]:
+        """After a control step: read where everything is. Returns for each environment what went wrong."""
+        self._interactive.update(1 / CONTROL_HZ)
+        self.changed()
+        return ["the physics diverged" if broken else "" for broken in self.broken()[list(rows)].tolist()]
 
     def _thaw(self, env_ids: Sequence[int]) -> None:
         """Put frozen environments back into the simulation."""
