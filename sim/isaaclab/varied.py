@@ -33,6 +33,7 @@ class VariedIsaacWorld(IsaacWorld):
         episodes, scene = settings.episodes, TASKS[settings.task].scene
         robot, varies = ROBOTS[episodes.robot], Varies.of(episodes.randomize.active)
         super().__init__(sim, interactive, scene, robot, settings.env_ids, steps_at_once=1 if varies.commands_late else CONTROL_STEPS)
+        sim.step(render=False)  # in which Isaac Lab tells the solver what it set up, which would undo a variation later
         solver = NewtonManager._solver
         assert isinstance(solver, SolverMuJoCo)
         self._properties = Properties(solver, scene, robot)
