@@ -17,8 +17,8 @@ from sim.vec_env import SimulationError
 from sim.workers.process import WorkerProcess
 from sim.workers.vec_env import WorkerVecEnv, check_name, require_positive
 
-SUPPORTED = frozenset(name for name in TERMS if name.startswith(("image.", "timing.state")))
-"""Terms of randomisation that this backend can vary: those that act on observations alone."""
+SUPPORTED = TERMS
+"""Terms of randomisation that this backend can vary: all."""
 
 
 class IsaacVecEnv(WorkerVecEnv):

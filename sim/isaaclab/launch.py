@@ -10,6 +10,7 @@ from sim.isaaclab import humanoid_scene
 from sim.isaaclab.humanoid_world import HumanoidWorld
 from sim.isaaclab.scene import scene_cfg, simulation
 from sim.isaaclab.settings import IsaacSettings
+from sim.isaaclab.varied import VariedIsaacWorld
 from sim.isaaclab.world import IsaacWorld
 from sim.robots import ROBOTS
 from sim.tabletop import CAMERAS
@@ -27,6 +28,8 @@ def clone(settings: IsaacSettings) -> tuple[SimulationContext, InteractiveScene]
 def launch(settings: IsaacSettings) -> IsaacWorld:
     """The same behind our interface."""
     sim, interactive = clone(settings)
+    if settings.episodes.randomize.active:
+        return VariedIsaacWorld(sim, interactive, settings)
     return IsaacWorld(sim, interactive, TASKS[settings.task].scene, ROBOTS[settings.episodes.robot], settings.env_ids)
 
 

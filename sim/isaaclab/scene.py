@@ -30,6 +30,10 @@ SPACING_M = 0.0
 """Between environments: none, as each is a world of its own, and so an episode does not depend on where it runs."""
 CONSTRAINTS, CONTACTS = 320, 96
 """Room for so many constraint rows and contact points per environment."""
+CLIPPING_M = (0.05, 10.0)
+"""Of the camera."""
+BACKGROUND = 0xFFEEEEEE
+"""Colour (alpha, blue, green, red) that Isaac Lab gives to what is beyond."""
 
 
 def simulation(device: str, graph: bool) -> SimulationCfg:
@@ -152,7 +156,7 @@ def _camera(camera: Camera, image_px: int) -> CameraCfg:
         width=image_px,
         height=image_px,
         spawn=sim_utils.PinholeCameraCfg(
-            focal_length=aperture / (2 * np.tan(np.radians(camera.fovy_deg) / 2)), horizontal_aperture=aperture, clipping_range=(0.05, 10.0)
+            focal_length=aperture / (2 * np.tan(np.radians(camera.fovy_deg) / 2)), horizontal_aperture=aperture, clipping_range=CLIPPING_M
         ),
         renderer_cfg=NewtonWarpRendererCfg(enable_shadows=False),
     )

@@ -25,9 +25,24 @@ class IsaacWorld(Clones):
     """The tabletop scenes of a running Isaac Lab simulation, behind `sim.episodes.World`."""
 
     def __init__(
-        self, sim: SimulationContext, interactive: InteractiveScene, scene: Scene, robot: Robot, env_ids: Sequence[int] | None = None
+        self,
+        sim: SimulationContext,
+        interactive: InteractiveScene,
+        scene: Scene,
+        robot: Robot,
+        env_ids: Sequence[int] | None = None,
+        steps_at_once: int = CONTROL_STEPS,
     ) -> None:
-        """Wrap a simulation of `scene` that was reset; `env_ids` are the names of its N environments, by default 0 … N - 1."""
+        """Wrap a simulation of `scene` that was reset.
+
+        Args:
+            sim: the simulation.
+            interactive: the clones.
+            scene: what was cloned.
+            robot: which is in front of it.
+            env_ids: names of the N environments, by default 0 … N - 1.
+            steps_at_once: physics steps that are simulated, and recorded, in one go.
+        """
         super().__init__(sim, interactive, env_ids)
         self._scene, self._robot = scene, robot
         self._joints = [self._arm.joint_names.index(name) for name in robot.joints]
@@ -39,7 +54,8 @@ class IsaacWorld(Clones):
         self._drawn: np.ndarray | None = None
         self.limits = self._arm.data.joint_pos_limits.torch[0, self._joints].clone()
         """`(J, 2)` range of each arm joint [rad]."""
-        sim.physics_manager.set_decimation(CONTROL_STEPS)
+        self._steps_at_once = steps_at_once
+        sim.physics_manager.set_decimation(steps_at_once)
 
     def start(self, env_ids: Sequence[int], scene: Scene, starts: Sequence[Start]) -> None:
         """As `sim.episodes.World`. Raises `SimulationError` for a scene other than the one that was cloned."""
@@ -69,20 +85,13 @@ class IsaacWorld(Clones):
         """As `sim.episodes.World`. All N environments step; those left out are frozen."""
         rows = self._local(env_ids)
         self._only(rows)
-        self.command(env_ids, command)
-        self._interactive.write_data_to_sim()
-        for _ in range(1 if self._sim.physics_manager.handles_decimation() else CONTROL_STEPS):
-            self._sim.step(render=False)
-        self._interactive.update(1 / CONTROL_HZ)
-        self.changed()
-        return ["the physics diverged" if broken else "" for broken in self.broken()[rows].tolist()]
+        self._aim(rows, command.joints, command.opening)
+        self._advance(CONTROL_STEPS)
+        return self._stepped(rows)
 
     def command(self, env_ids: Sequence[int], command: Command) -> None:
-        """Set the servos' targets, without stepping."""
-        target = torch.empty(len(env_ids), len(self._arm.joint_names), device=command.joints.device)
-        target[:, self._joints] = command.joints
-        target[:, self._fingers] = command.opening[:, None] * self._robot.finger_travel
-        self._arm.actuators.target_command.set_position_index(value=target, env_ids=self._ids(self._local(env_ids)))
+        """Set the servos' targets, without stepping; Isaac Lab's own environments send them on."""
+        self._set_targets(self._local(env_ids), command.joints, command.opening)
 
     def changed(self) -> None:
         """Forget what was read and drawn, because the simulation went on."""
@@ -120,6 +129,28 @@ class IsaacWorld(Clones):
     def _anchors_change(self, rows: Sequence[int]) -> None:
         for fixture in self._fixtures:
             fixture.write_root_pose_to_sim_index(root_pose=fixture.data.root_link_pose_w.torch[list(rows)], env_ids=self._ids(rows))
+
+    def _set_targets(self, rows: Sequence[int], joints: torch.Tensor, opening: torch.Tensor) -> None:
+        target = torch.empty(len(rows), len(self._arm.joint_names), device=joints.device)
+        target[:, self._joints] = joints
+        target[:, self._fingers] = opening[:, None] * self._robot.finger_travel
+        self._arm.actuators.target_command.set_position_index(value=target, env_ids=self._ids(rows))
+
+    def _aim(self, rows: Sequence[int], joints: torch.Tensor, opening: torch.Tensor) -> None:
+        """Give servos their targets: arm joints `(n, J)` [rad] and the gripper's opening `(n,)`."""
+        self._set_targets(rows, joints, opening)
+        self._interactive.write_data_to_sim()
+
+    def _advance(self, steps: int) -> None:
+        """Some physics steps of all N environments."""
+        for _ in range(steps // (self._steps_at_once if self._sim.physics_manager.handles_decimation() else 1)):
+            self._sim.step(render=False)
+
+    def _stepped(self, rows: Sequence[int]) -> list[str]:
+        """After a control step: read where everything is. Returns for each environment what went wrong."""
+        self._interactive.update(1 / CONTROL_HZ)
+        self.changed()
+        return ["the physics diverged" if broken else "" for broken in self.broken()[list(rows)].tolist()]
 
     def _read(self) -> SceneState:
         """The state of all N environments."""
