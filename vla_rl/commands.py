@@ -201,14 +201,13 @@ def compare(args: list[str]) -> None:
 
 
 def demo(args: list[str]) -> None:
-    """`vla-rl demo [--sim SIM] [--out DIR]`: resumable, under 15 minutes on two cores."""
-    from vla_rl.demo import GRIDS, demo
-
-    parser = make_parser("demo", "Collect, train a student, distil a teacher into it, evaluate, report. Run it again to resume.")
-    parser.add_argument("--sim", choices=list(GRIDS), default="metaworld", help="simulator (default: metaworld)")
-    parser.add_argument("--out", type=Path, help="everything goes here (default: runs/demo, or runs/demo_SIM)")
+    """`vla-rl demo [--out runs/demo]`: resumable, under 15 minutes on two cores."""
+    parser = make_parser("demo", "Collect, train a teacher and a student, distil, evaluate, report. Run it again to resume.")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="everything goes here (default: runs/demo)")
     known = parser.parse_args(args)
-    demo(known.sim, known.out or Path("runs") / GRIDS[known.sim])
+    from vla_rl.demo import demo
+
+    demo(known.out)
 
 
 def teleop(args: list[str]) -> None:
