@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import sim
-from policies.interface import Observation
 from sim.isaaclab.env import IsaacVecEnv
 from sim.isaaclab.settings import IsaacSettings
 from sim.mujoco.physics import Physics
@@ -20,8 +19,8 @@ from sim.randomize import Randomize, Randomizer, Variation
 from sim.robots import ARM7
 from sim.settings import Settings
 from sim.tasks import TASKS
-from sim.vec_env import ChunkStep
 from sim.workers.process import WorkerProcess
+from tests.sim.same import assert_same, assert_same_step, noise
 from tests.sim.test_randomize import WIDE
 
 pytestmark = [
@@ -36,22 +35,6 @@ AT_ONCE = {"action_delay_s": (1e-9, 1e-9)}
 
 def make(tasks: list[str], num_envs: int, graph: bool = True, **groups: Any) -> IsaacVecEnv:
     return IsaacVecEnv(tasks, num_envs, image_px=32, graph=graph, randomize=Randomize(**groups))
-
-
-def noise(seed: int, n: int, length: int) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, (n, length, 5)).astype(np.float32)
-
-
-def assert_same(a: Observation, b: Observation) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
-def assert_same_step(a: ChunkStep, b: ChunkStep) -> None:
-    assert_same(a.obs, b.obs)
-    for name in ("reward", "success", "terminated", "truncated", "executed"):
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 import sim
-from policies.interface import Observation
 from sim.mujoco.physics import Physics
 from sim.randomize import Randomize, Randomizer
 from sim.robots import ARM7
 from sim.scene import CONTROL_STEPS, Scene, build
 from sim.tasks import TASKS
-from sim.vec_env import ChunkStep, SimulationError
+from sim.vec_env import SimulationError
 from sim.workers.vec_env import WorkerVecEnv
+from tests.sim.same import assert_same, assert_same_step, noise
 from tests.sim.test_randomize import WIDE, histogram
 
 IMAGE, STATE = "observation.images.front", "observation.state"
@@ -30,22 +30,6 @@ NAMES = ["lift", "drawer", "push", "place"]
 
 def make(num_envs: int = 4, workers: int = 1, control: Literal["ee_delta", "joint_delta"] = "ee_delta", **groups: Any) -> WorkerVecEnv:
     return sim.make("mujoco", NAMES, num_envs, workers, image_px=32, control=control, randomize=Randomize(**groups))
-
-
-def noise(seed: int, n: int, length: int) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, (n, length, 5)).astype(np.float32)
-
-
-def assert_same(a: Observation, b: Observation) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
-def assert_same_step(a: ChunkStep, b: ChunkStep) -> None:
-    assert_same(a.obs, b.obs)
-    for name in ("reward", "success", "terminated", "truncated", "executed"):
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
 
 
 @pytest.fixture(scope="module")
