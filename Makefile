@@ -21,7 +21,7 @@ demo: setup ## collect, SFT, on-policy distillation, evaluation: the main job on
 	$(BIN)/vla-rl demo $(ARGS)
 
 test: setup ## the default tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)

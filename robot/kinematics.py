@@ -21,7 +21,7 @@ class Chain:
         self.links = (*root_links(links), *(link.name for link in ordered))
         """Names of the L links."""
         index = {name: i for i, name in enumerate(self.links)}
-        parent = np.array([index[link.parent] for link in ordered], int)
+        self._parent = parent = np.array([index[link.parent] for link in ordered], int)
         self._turn = np.array([rotation_rpy(link.rpy_rad) for link in ordered]).reshape(-1, 3, 3)
         self._shift = np.array([link.xyz_m for link in ordered], float).reshape(-1, 3)
         self._joint = np.array([order.index(link.joint) if link.joint is not None else 0 for link in ordered], int)
@@ -50,6 +50,24 @@ class Chain:
             found[:, at] = found[:, parents] @ local[:, rows]
         return found
 
+    def levers(self, link: int, radius_m: float, travel: np.ndarray) -> np.ndarray:
+        """`(L - 1,)` how far [m] points within `radius_m` of a link's origin move at most per unit of the motion of each link but the root.
+
+        `travel`: `(J,)` largest magnitudes of joint positions, which say how far off the links behind a prismatic joint may be.
+        """
+        found, distance = np.zeros(len(self._parent)), radius_m
+        while link > 0:
+            row = link - 1
+            slides, turns = self._slide[row].any(), self._cross[row].any()
+            found[row] = 1.0 if slides else distance if turns else 0.0
+            distance += np.linalg.norm(self._shift[row]) + (travel[self._joint[row]] if slides else 0.0)
+            link = int(self._parent[row])
+        return found
+
+    def by_joint(self, levers: np.ndarray, joints: int) -> np.ndarray:
+        """`(N, J)` what links' levers `(N, L - 1)` are per unit of each joint; one joint may move several links."""
+        return levers @ np.eye(joints)[self._joint]
+
     def index(self, link: str) -> int:
         """Of a link in `poses`. Raises `ValueError` that lists the links."""
         if link not in self.links:
@@ -62,6 +80,7 @@ class CapsuleModel:
 
     def __init__(self, chain: Chain, capsules: Sequence[Capsule], pairs: Sequence[tuple[str, str]]) -> None:
         names = [capsule.name for capsule in capsules]
+        self._chain = chain
         self._link = np.array([chain.index(capsule.link) for capsule in capsules])
         self._ends = np.array([[capsule.start_m, capsule.end_m] for capsule in capsules], float)
         radius = np.array([capsule.radius_m for capsule in capsules])
@@ -69,6 +88,13 @@ class CapsuleModel:
         """Names, R of them."""
         self._pairs = np.array([[names.index(a), names.index(b)] for a, b in pairs], int).reshape(-1, 2)
         self._radii = radius[self._pairs].sum(1)
+
+    def levers(self, travel: np.ndarray) -> np.ndarray:
+        """`(R, L - 1)` how much a pair's distance changes at most, as in `Chain.levers`; what moves both of a pair moves them as one."""
+        radius = np.linalg.norm(self._ends, axis=2).max(1)
+        each = np.array([self._chain.levers(link, r, travel) for link, r in zip(self._link, radius, strict=True)])
+        first, second = each[self._pairs[:, 0]], each[self._pairs[:, 1]]
+        return np.where((first > 0) & (second > 0), 0.0, first + second)
 
     def distances(self, poses: np.ndarray) -> np.ndarray:
         """`(P, R)` gaps between the surfaces of each pair [m], negative where they overlap, for `poses` `(P, L, 4, 4)`."""

@@ -258,7 +258,7 @@ class SafetyFilter:
         """The command, nearer to braking as far as poses ahead are not free. What is not free already may not get worse."""
         if self._obstacles is None:
             return command, []
-        [margins] = self._ahead([command])
+        margins = self._obstacles.least(self._braking([command])[:, 0], SLACK_M)
         needed = np.minimum(self._margins_of_last(), SLACK_M) - ROUNDING_M
         if np.all(margins >= needed):
             self._checked = command, margins
@@ -271,7 +271,7 @@ class SafetyFilter:
         return chosen, [Intervention(code, where, float(-margins[worst]))]
 
     def _margins_of_last(self) -> np.ndarray:
-        """`(M,)` of the last command: found when that was checked, as a rule."""
+        """`(M,)` of the last command, or bounds that are enough: found when that was checked, as a rule."""
         checked = self._checked
         if checked is None or checked[0] is not self.last:
             checked = self._checked = self.last, self._ahead([self.last])[0]
@@ -280,10 +280,14 @@ class SafetyFilter:
     def _ahead(self, commands: list[Motion]) -> np.ndarray:
         """`(len(commands), M)` smallest margins on the way on which braking from each command leads."""
         assert self._obstacles is not None
-        stacked = Motion(*(np.array([getattr(command, part) for command in commands]) for part in ("position", "velocity", "acceleration")))
-        path = braking_path(self._limits, stacked, SAMPLES)
+        path = self._braking(commands)
         margins = self._obstacles.margins(path.reshape(-1, path.shape[-1]))
         return margins.reshape(*path.shape[:2], -1).min(0)
+
+    def _braking(self, commands: list[Motion]) -> np.ndarray:
+        """`(P, len(commands), J)` poses on those ways."""
+        stacked = Motion(*(np.array([getattr(command, part) for command in commands]) for part in ("position", "velocity", "acceleration")))
+        return braking_path(self._limits, stacked, SAMPLES)
 
     def _about(self, code: str, joint: int, magnitude: float) -> Intervention:
         return Intervention(code, self._profile.names[joint], abs(magnitude))

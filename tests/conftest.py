@@ -17,3 +17,10 @@ def one_thread():
     """Undo a thread count that an earlier test set, without importing torch into tests that need none."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file share a process, and all that run robots share one: two robots at a time are too many for one host."""
+    robots = {item.path for item in items if item.get_closest_marker("ros")}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("robots" if item.path in robots else str(item.path)))

@@ -66,11 +66,11 @@ class Graph:
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
 
-    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
-        """Spin until a condition holds."""
+    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S, said: Sequence[str] = ()) -> None:
+        """Spin until a condition holds; what was `said` by then is told where it does not."""
         end = time.monotonic() + timeout_s
         while not condition():
-            assert time.monotonic() < end, f"waited {timeout_s} s in vain until {what}"
+            assert time.monotonic() < end, "; ".join([f"waited {timeout_s} s in vain until {what}", *said])
             self.executor.spin_once(timeout_sec=0.05)
 
     def spin(self, duration_s: float) -> None:

@@ -18,8 +18,8 @@ from robot.chunks import Blend
 if TYPE_CHECKING:
     from robot.ros2.bridge import Bridge
 
-FIRST_SAMPLE_S = 10.0
-"""How long `--activate` waits for joint states of a robot that stands."""
+START_S = 60.0
+"""How long `--activate` waits for a robot that is being started too, until its joint states come in and it stands."""
 POLL_S = 0.1
 
 
@@ -80,12 +80,13 @@ def run_bridge(
 
 
 def activate_once_it_stands(bridge: Bridge, stop: threading.Event) -> bool:
-    """Configure, wait for joint states of a robot that stands, activate. The node's log says why not."""
+    """Configure, wait for joint states of a robot that stands, activate. The node's log says what it waits for, and why not."""
     from rclpy.lifecycle import TransitionCallbackReturn
 
-    if bridge.trigger_configure() is not TransitionCallbackReturn.SUCCESS:
-        return False
-    until = time.monotonic() + FIRST_SAMPLE_S
+    until = time.monotonic() + START_S
+    while bridge.trigger_configure() is not TransitionCallbackReturn.SUCCESS:
+        if not bridge.waiting or stop.is_set() or time.monotonic() > until:
+            return False
     while time.monotonic() < until and not stop.is_set():
         if bridge.ready and bridge.trigger_activate() is TransitionCallbackReturn.SUCCESS:
             return True

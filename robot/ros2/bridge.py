@@ -53,6 +53,11 @@ class Bridge(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     @property
+    def waiting(self) -> bool:
+        """Whether configuring can succeed later: all that was missing is a robot on the graph, which may be starting."""
+        return self.deployment is not None
+
+    @property
     def ready(self) -> bool:
         """Whether activating can succeed: every joint's state has come in, and they stand."""
         return self.deployment is not None and self.deployment.ready

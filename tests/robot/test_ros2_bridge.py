@@ -356,11 +356,20 @@ def test_a_transition_that_does_not_exist_faults_nothing(cell: Cell) -> None:
 def test_activation_waits_until_the_robot_is_known_and_stands_and_tries_again() -> None:
     bridge, seen = Mock(spec=Bridge), iter([False, False, True, True])
     type(bridge).ready = PropertyMock(side_effect=lambda: next(seen))
-    bridge.trigger_configure.return_value = TransitionCallbackReturn.SUCCESS
+    type(bridge).waiting = PropertyMock(return_value=True)
+    bridge.trigger_configure.side_effect = [TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.SUCCESS]
     bridge.trigger_activate.side_effect = [TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.SUCCESS]
     assert activate_once_it_stands(bridge, threading.Event())
     assert next(seen, "all asked") == "all asked"
-    assert bridge.trigger_activate.call_count == 2
+    assert bridge.trigger_activate.call_count == bridge.trigger_configure.call_count == 2
+
+
+def test_activation_waits_for_no_robot_where_the_profile_is_wrong() -> None:
+    bridge = Mock(spec=Bridge)
+    type(bridge).waiting = PropertyMock(return_value=False)
+    bridge.trigger_configure.return_value = TransitionCallbackReturn.FAILURE
+    assert not activate_once_it_stands(bridge, threading.Event())
+    assert bridge.trigger_configure.call_count == 1
 
 
 def test_a_killed_bridge_leaves_the_robot_holding(tmp_path: Path) -> None:

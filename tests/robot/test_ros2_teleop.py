@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from policies.config import PolicyConfig
 from robot.profile import load_profile
 from robot.ros2.operators import BEAT_QOS
 from robot.ros2.teleop import Teleop, open_session
+from robot.teleop.recording import Recorded
 from robot.teleop.tool import ToolMotion
 from tests.random_run import random_run
 from tests.robot.relaxed import AGES, RATES, SAFETY
@@ -50,6 +52,7 @@ class Rig:
 
     def __init__(self, folder: Path, bundle: Path) -> None:
         domain = unique_domain()
+        folder.mkdir(exist_ok=True)
         profile = write_profile(folder, rates=RATES, ages=AGES, safety=SAFETY)
         self.robot = Process(
             domain,
@@ -72,12 +75,12 @@ class Rig:
             assert self.bridge.alive(), self.bridge.output()
             return self.operator.state == state
 
-        self.graph.until(there, f"the bridge is in {state}; {self.said}")
+        self.graph.until(there, f"the bridge is in {state}", said=self.said)
 
     def arm(self) -> None:
         self.until("standby")
         self.operator.key("g")
-        self.graph.until(self.armed, f"the bridge arms; {self.said}")
+        self.graph.until(self.armed, "the bridge arms", said=self.said)
         self.graph.spin(0.2)  # hands off, before anything moves
 
     def armed(self) -> bool:
@@ -108,7 +111,8 @@ def rig(tmp_path: Path, bundle: Path) -> Iterator[Rig]:
     rig.close()
 
 
-def test_a_demonstration_is_recorded_trains_and_replays(rig: Rig, bundle: Path, tmp_path: Path) -> None:
+def demonstrate(rig: Rig) -> Recorded | None:
+    """There, back and the gripper closed; `None` where the host was too busy for evenly spaced images, which the operator was told."""
     rig.arm()
     home = rig.position
     rig.operator.key("n")
@@ -123,10 +127,22 @@ def test_a_demonstration_is_recorded_trains_and_replays(rig: Rig, bundle: Path, 
     assert "an episode is being recorded" in rig.said[-1]
     rig.operator.key("y")
     rig.operator.finish()
-    assert len(rig.spool) == 1 and "kept" in rig.said[-1], rig.said
-
+    if len(rig.spool) == 0:
+        assert "not kept: " in rig.said[-1] and " did not come for " in rig.said[-1], "; ".join(rig.said)
+        return None
+    assert "kept" in rig.said[-1], "; ".join(rig.said)
     [episode] = rig.spool
-    assert episode.clipped == 0, f"{np.abs(episode.action).max(axis=0)}; {rig.said}; {rig.bridge.output()}"
+    return episode
+
+
+def test_a_demonstration_is_recorded_trains_and_replays(bundle: Path, tmp_path: Path) -> None:
+    episode = None
+    for attempt in range(4):
+        with closing(Rig(tmp_path / f"attempt{attempt}", bundle)) as rig:
+            if (episode := demonstrate(rig)) is not None:
+                break
+    assert episode is not None, "no attempt was evenly recorded"
+    assert episode.clipped == 0, f"{np.abs(episode.action).max(axis=0)}"
     assert len(episode.action) > 30
     assert len(np.unique(episode.obs["observation.images.front"].reshape(len(episode.action), -1), axis=0)) > 20, "the images move"
     described = read_bundle(bundle)
@@ -155,7 +171,7 @@ def test_a_stop_throws_the_recording_away_and_a_gamepad_is_a_dead_man_switch(rig
     assert "recording begins while the robot is active" in rig.said[-1]
     rig.until("standby")
     buttons[4], axes[0] = 1, 1.0
-    rig.graph.until(rig.armed, f"the bridge arms; {rig.said}")
+    rig.graph.until(rig.armed, "the bridge arms", said=rig.said)
     before = rig.position
     rig.graph.spin(1.0)
     assert np.abs(rig.position - before).max() < 0.01, "a stick that is held while arming moves nothing"
@@ -163,7 +179,7 @@ def test_a_stop_throws_the_recording_away_and_a_gamepad_is_a_dead_man_switch(rig
     rig.graph.spin(0.3)
     rig.operator.key("n")
     axes[0] = 1.0
-    rig.graph.until(lambda: abs(rig.position[0] - before[0]) > 0.05, "the stick moves the arm to the left")
+    rig.graph.until(lambda: abs(rig.position[0] - before[0]) > 0.05, "the stick moves the arm to the left", said=rig.said)
     buttons[4] = 0
     rig.until("standby")
     assert any("thrown away: the robot is in" in text for text in rig.said)
