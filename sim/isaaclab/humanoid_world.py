@@ -15,17 +15,13 @@ from isaaclab.sim import SimulationContext
 from isaaclab_newton.physics.newton_manager import NewtonManager
 
 from sim.humanoid import stance
-from sim.humanoid.body import ARMS_HOME, Body, down
+from sim.humanoid.body import Body, down
 from sim.humanoid.g1 import BODY_JOINTS, CONTROL_HZ, CONTROL_STEPS
-from sim.humanoid.model import HEIGHT, PELVIS, TORSO
+from sim.humanoid.model import PELVIS
 from sim.humanoid.pushes import push
-from sim.isaaclab.clones import Clones, Snapshot
-from sim.isaaclab.humanoid_scene import JOINTS
+from sim.isaaclab.clones import Snapshot
+from sim.isaaclab.standing import ROOT, StandingClones
 from sim.scene import PHYSICS_DT_S
-from sim.vec_env import SimulationError
-
-ROOT = 7
-"""Coordinates of the pelvis: position, then quaternion x, y, z, w; followed by the joints'."""
 
 INVERSE = np.array([-1.0, -1.0, -1.0, 1.0])
 """Times a quaternion x, y, z, w."""
@@ -39,7 +35,7 @@ class Saved:
     time_s: float
 
 
-class HumanoidWorld(Clones):
+class HumanoidWorld(StandingClones):
     """The humanoids of a running Isaac Lab simulation, behind `sim.humanoid.episodes.World`.
 
     What follows from coordinates (hands, their Jacobians, pictures) is asked of MuJoCo's model, from which Isaac Lab's was made.
@@ -48,9 +44,6 @@ class HumanoidWorld(Clones):
     def __init__(self, sim: SimulationContext, interactive: InteractiveScene) -> None:
         """Wrap a simulation that was reset."""
         super().__init__(sim, interactive)
-        if tuple(self._arm.joint_names) != JOINTS:
-            raise SimulationError(f"the converted robot has joints {self._arm.joint_names}, in another order than {JOINTS}")
-        self._torso = self._arm.body_names.index(TORSO)
         self._seeds, self._times = np.zeros(self.num_envs, int), np.zeros(self.num_envs)
         self._body, self._shown = Body(), -1
         self._pelvis_com = self._body.model.body(PELVIS).ipos.copy()
@@ -60,15 +53,9 @@ class HumanoidWorld(Clones):
 
     def start(self, ids: Sequence[int], seeds: Sequence[int], offsets: Sequence[np.ndarray]) -> None:
         """As `sim.humanoid.episodes.World`."""
-        rows, arrays = self._local(ids), self._arrays()
-        arms = np.clip(ARMS_HOME + np.stack(offsets), *self.limits.T)
-        joints = self._tensor(np.concatenate([np.tile(stance.STANDING, (len(rows), 1)), arms], 1))
-        NewtonManager.invalidate_fk()
-        arrays["coordinates"][rows, :ROOT] = self._tensor(np.array([0.0, 0.0, HEIGHT, 0.0, 0.0, 0.0, 1.0]))
-        arrays["coordinates"][rows, ROOT:] = arrays["targets"][rows] = joints
-        arrays["velocities"][rows] = 0
+        rows = self._local(ids)
         self._seeds[rows], self._times[rows] = seeds, 0.0
-        self._begin(rows)
+        self.stand(rows, np.stack(offsets), self.limits)
 
     def step(self, ids: Sequence[int], commands: np.ndarray) -> list[bool]:
         """As `sim.humanoid.episodes.World`. All N environments step; those left out are frozen."""

@@ -4,6 +4,7 @@
 
 On a CPU add `--device cpu agent.device=cpu`. Every task has two ids: `VlaRl-Reach-v0` acts in steps of the tool, `VlaRl-Reach-Joints-v0`
 in steps of the joints. `python -m sim.isaaclab.expert` makes what was trained an expert, which demonstrates and teaches.
+`VlaRl-Hands-WholeBody-v0` is the humanoid, see `sim.isaaclab.humanoid_rl`.
 
 N environments · S numbers of the privileged state · A actions
 """
@@ -126,7 +127,7 @@ def _cfg(task: str, kind: Kind) -> Callable[[], TabletopEnvCfg]:
 
 
 def register() -> list[str]:
-    """Register every task with gymnasium. Returns the command line's arguments, of which it uses none."""
+    """Register every task, and the humanoid's whole body, with gymnasium. Returns the command line's arguments, of which it uses none."""
     kinds: dict[str, Kind] = {"": "ee_delta", "-Joints": "joint_delta"}
     for name, (suffix, kind) in product(TASKS, kinds.items()):
         gymnasium.register(
@@ -138,4 +139,13 @@ def register() -> list[str]:
                 "rsl_rl_cfg_entry_point": "sim.isaaclab.rl_agent:PpoCfg",
             },
         )
+    gymnasium.register(
+        id="VlaRl-Hands-WholeBody-v0",
+        entry_point="sim.isaaclab.humanoid_rl:WholeBodyEnv",
+        disable_env_checker=True,
+        kwargs={
+            "env_cfg_entry_point": "sim.isaaclab.humanoid_rl:whole_body_cfg",
+            "rsl_rl_cfg_entry_point": "sim.isaaclab.rl_agent:WholeBodyPpoCfg",
+        },
+    )
     return sys.argv[1:]

@@ -37,3 +37,19 @@ class PpoCfg(RslRlOnPolicyRunnerCfg):
         desired_kl=0.01,
         max_grad_norm=1.0,
     )
+
+
+@configclass
+class WholeBodyPpoCfg(PpoCfg):
+    """A few hundred million samples of the humanoid: 4,096 environments on a GPU."""
+
+    max_iterations = 3000
+    save_interval = 100
+    experiment_name = "whole_body"
+    actor = RslRlMLPModelCfg(
+        hidden_dims=[512, 256, 128],
+        activation="elu",
+        obs_normalization=True,
+        distribution_cfg=RslRlMLPModelCfg.GaussianDistributionCfg(init_std=0.3),
+    )
+    critic = RslRlMLPModelCfg(hidden_dims=[512, 256, 128], activation="elu", obs_normalization=True)
