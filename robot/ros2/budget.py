@@ -124,17 +124,24 @@ def bench_budget(
     """Measure at each command rate, print the table and write the numbers. Without `told` each motion has the task's own instruction.
 
     Raises:
-        OperatorError: robot, bridge or policy are not there, or nothing was measured.
+        OperatorError: at some rate robot, bridge or policy are not there, the bridge does not arm, or nothing was measured. The other
+            rates are printed and written all the same.
     """
-    found, console = list[Budget](), Console(highlight=False)
+    found, failed, console = list[Budget](), dict[str, str](), Console(highlight=False)
     with console.status("") as status:
         for rate_hz in rates_hz:
             status.update(f"commands at {rate_hz:g} Hz: {seconds:g} s of motion")
-            found.append(_measure(bundle, profile, task, rate_hz, seconds, logs / f"{rate_hz:g}hz", told))
+            try:
+                found.append(_measure(bundle, profile, task, rate_hz, seconds, logs / f"{rate_hz:g}hz", told))
+            except OperatorError as error:
+                failed[f"{rate_hz:g} Hz"] = str(error).strip()
     print_table(found)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({**about, "budgets": [asdict(budget) for budget in found]}, indent=1) + "\n")
+        content = {**about, "budgets": [asdict(budget) for budget in found], "failed": failed}
+        out.write_text(json.dumps(content, indent=1) + "\n")
+    if failed:
+        raise OperatorError("; ".join(f"at {rate}: {why}" for rate, why in failed.items()))
     return found
 
 

@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ros]'")
 
 from policies.config import PolicyConfig
-from robot.ros2.budget import Record, Spread, stages_of
+from robot.ros2 import budget as budgets
+from robot.ros2.budget import Budget, Record, Spread, bench_budget, stages_of
 from robot.ros2.sim_operator import OperatorError
 from tests.random_run import random_run
 from tests.robot.relaxed import AGES, RATES, SAFETY
@@ -37,6 +38,21 @@ def test_a_spread():
     assert Spread.of([0.1, 0.2, 0.9]) == Spread(0.2, pytest.approx(0.886), 0.9, 3)
     with pytest.raises(OperatorError, match="nothing was measured"):
         Spread.of([])
+
+
+def test_a_rate_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spread = Spread.of([0.01])
+
+    def measure(bundle: Path, profile: Path, task: str, rate_hz: float, *rest: object) -> Budget:
+        if rate_hz > 50:
+            raise OperatorError("it does not arm")
+        return Budget(rate_hz, {}, spread, spread, 0, 1.0, 0)
+
+    monkeypatch.setattr(budgets, "_measure", measure)
+    with pytest.raises(OperatorError, match="at 500 Hz: it does not arm"):
+        bench_budget(tmp_path, tmp_path, "reach", [500, 50], 1.0, tmp_path, tmp_path / "budget.json", {})
+    written = json.loads((tmp_path / "budget.json").read_text())
+    assert [row["command_hz"] for row in written["budgets"]] == [50] and written["failed"] == {"500 Hz": "it does not arm"}
 
 
 @pytest.mark.ros
