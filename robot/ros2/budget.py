@@ -34,6 +34,8 @@ STAGES = ("observed", "decided", "carried", "commanded")
 NS = 1e9
 REST_S = 1.0
 """Left out after arming."""
+MOST_STOPS = 20
+"""A rate at which the robot is stopped more often is given up."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,8 @@ def _measure(bundle: Path, profile: Path, task: str, rate_hz: float, seconds: fl
         operator, stops = listener.operator, 0
         moved_s, missed, number = 0.0, 0, 0
         while moved_s < seconds:
+            if stops > MOST_STOPS:
+                raise OperatorError(f"the robot was stopped {stops} times in {moved_s:.1f} s of motion, at last into {operator.state}")
             operator.rest()
             listener.instruct(operator.place(task, stops))
             operator.hold()

@@ -57,6 +57,9 @@ class LockstepClock:
 class ControlThread:
     """Calls `tick(now_s, dt_s)` until stopped; a late tick does not shift the next one.
 
+    Of two that would begin late in a row the second is left out: a loop that never rests, at real-time priority, is held up by the kernel
+    for 50 ms in every second, and its process hears nothing meanwhile.
+
     A tick that returns False is done again: nothing was sent, and a simulator that waits for a command lets no time pass.
 
     An exception of `tick` ends the loop and is handed to `failed`: from then on nothing is sent, and the robot's own watchdog
@@ -81,11 +84,14 @@ class ControlThread:
 
     def _run(self) -> None:
         run_ahead()
-        start_s, count = self._clock.now_s(), -1
+        start_s, count, overdue = self._clock.now_s(), -1, False
         try:
             while True:
-                late = int((self._clock.now_s() - start_s) / self._period_s + 1e-6)
-                before, count = count, max(count + 1, late)
+                passed = (self._clock.now_s() - start_s) / self._period_s
+                before, count = count, max(count + 1, int(passed + 1e-6))
+                again, overdue = overdue, passed > count + 1e-3
+                if overdue and again:
+                    count, overdue = count + 1, False
                 now_s = start_s + count * self._period_s
                 self._clock.sleep_until(now_s, self._stop)
                 if self._stop.is_set():

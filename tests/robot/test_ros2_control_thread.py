@@ -64,6 +64,27 @@ def test_late_ticks_do_not_shift_later_ones():
     assert seen == [(0.0, 0.1), (0.1, 0.1), (0.2, 0.1), (0.4, 0.2), (0.5, 0.1), (0.6, 0.1)]
 
 
+def test_a_loop_that_is_always_late_rests_after_every_second_tick():
+    """Ticks take 1.2 periods: the second of two begins late by 0.2, and after it the third is left out, as it would by 0.4."""
+    seen, rested = [], []
+
+    class Resting(SteppedClock):
+        def sleep_until(self, time_s: float, stop: threading.Event) -> None:
+            rested.append(round(max(time_s - self.time_s, 0.0), 6))
+            super().sleep_until(time_s, stop)
+
+    clock = Resting()
+
+    def tick(now_s: float, dt_s: float) -> bool:
+        seen.append((round(now_s - 100.0, 6), round(dt_s, 6)))
+        clock.time_s += 0.12
+        return True
+
+    run(clock, 0.1, tick, ticks=6)
+    assert seen == [(0.0, 0.1), (0.1, 0.1), (0.3, 0.2), (0.4, 0.1), (0.6, 0.2), (0.7, 0.1)]
+    assert rested[:6] == [0.0, 0.0, 0.06, 0.0, 0.06, 0.0]
+
+
 def test_a_tick_that_sent_nothing_is_done_again():
     seen = []
 
