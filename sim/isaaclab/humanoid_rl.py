@@ -146,7 +146,7 @@ class WholeBodyEnv(DirectRLEnv):
         self._robot.actuators.target_command.set_position_index(value=targets)
 
     def _get_observations(self) -> dict[str, torch.Tensor]:
-        seen = self._seen = self._look()
+        seen = self._look()
         parts = [seen.down, seen.rate, seen.joints, seen.speeds, seen.action, seen.hands, seen.goal - seen.hands]
         return {"policy": torch.cat([part.flatten(1) for part in parts], 1)}
 

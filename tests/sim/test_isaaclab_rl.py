@@ -22,13 +22,23 @@ from sim.privileged import privileged_sizes
 pytestmark = [pytest.mark.skipif(find_spec("isaaclab") is None, reason="needs the extra 'isaac'"), pytest.mark.timeout(1800)]
 
 
-def test_isaac_labs_own_training_command_makes_an_expert_of_a_task_of_the_suite(tmp_path: Path) -> None:
+def train(folder: Path, task: str) -> str:
+    """Two updates by Isaac Lab's own training command; what it prints."""
     command = [str(Path(sys.executable).parent / "isaaclab"), "train", "--rl_library", "rsl_rl"]
-    command += ["--external_callback", "sim.isaaclab.rl.register", "--task", "VlaRl-Reach-Joints-v0", "--device", "cpu"]
+    command += ["--external_callback", "sim.isaaclab.rl.register", "--task", task, "--device", "cpu"]
     command += ["--num_envs", "16", "--max_iterations", "2", "agent.device=cpu"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1500, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert "Learning iteration 1/2" in done.stdout and "Mean reward" in done.stdout
+    return done.stdout
+
+
+def test_isaac_labs_own_training_command_takes_the_whole_body(tmp_path: Path) -> None:
+    assert "Mean episode fallen" in train(tmp_path, "VlaRl-Hands-WholeBody-v0")
+
+
+def test_isaac_labs_own_training_command_makes_an_expert_of_a_task_of_the_suite(tmp_path: Path) -> None:
+    train(tmp_path, "VlaRl-Reach-Joints-v0")
     checkpoint = max(tmp_path.rglob("model_*.pt"))
 
     assert main([str(checkpoint), "--out", str(tmp_path / "reach.safetensors")]) == 0
