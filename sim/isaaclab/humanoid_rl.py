@@ -159,8 +159,9 @@ class WholeBodyEnv(DirectRLEnv):
         self._seen = self._look()
         fallen = ~self._seen.standing
         there = (self._seen.distances.amax(1) < CLOSE) & ~fallen
-        self.extras["log"] = {"success": there.float().mean(), "fallen": fallen.float().mean()}
-        return fallen & ~broken, broken | (self.episode_length_buf >= self.max_episode_length)
+        ended, cut = fallen & ~broken, broken | (self.episode_length_buf >= self.max_episode_length)
+        self.extras["log"] = {name: value[ended | cut].float() for name, value in {"success": there, "fallen": fallen}.items()}
+        return ended, cut
 
     def _get_rewards(self) -> torch.Tensor:
         terms = [weight * term(self._seen) for weight, term in REWARDS.values()]

@@ -103,8 +103,9 @@ class TabletopEnv(DirectRLEnv):
             print(f"warning: the physics diverged in environments {rows}; they start anew")
             self._world.start(rows, self._task.scene, [self._task.draw(0)] * len(rows))
         success = self._task.success(self._world.state(self._everyone), self._goal)
-        self.extras["log"] = {"success": success.float().mean()}
-        return success & ~broken, broken | (self.episode_length_buf >= self.max_episode_length)
+        solved, cut = success & ~broken, broken | (self.episode_length_buf >= self.max_episode_length)
+        self.extras["log"] = {"success": solved[solved | cut].float()}
+        return solved, cut
 
     def _get_rewards(self) -> torch.Tensor:
         reward = self._task.reward(self._world.state(self._everyone), self._goal)
