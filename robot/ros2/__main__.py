@@ -46,12 +46,12 @@ def run_bridge(
         teleop: who teleoperates commands, not a policy, until ~/teleop says otherwise.
     """
     import rclpy
-    from rclpy.signals import SignalHandlerOptions
 
     from robot.profile import load_profile
     from robot.ros2.bridge import Bridge
     from robot.ros2.comms import CommsThread, make_executor
     from robot.ros2.deployment import BridgeSettings
+    from robot.ros2.graph import join
     from robot.ros2.realtime import keep_loaded, run_first
 
     settings = BridgeSettings(lockstep, deadman, speed, cameras, blend, teleop)
@@ -60,7 +60,7 @@ def run_bridge(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     problem = run_first()
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    join()
     bridge = Bridge(robot, settings)
     if problem:
         bridge.get_logger().warning(problem)

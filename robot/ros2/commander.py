@@ -25,7 +25,6 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 
@@ -37,6 +36,7 @@ from robot.profile import RobotProfile, load_profile
 from robot.ros2.chunks import to_message
 from robot.ros2.comms import CommsThread, make_executor
 from robot.ros2.feed import Feed
+from robot.ros2.graph import join
 from robot.ros2.operators import BEAT_QOS, CHUNK_QOS
 from robot.ros2.reports import EVENT_QOS, STATUS_QOS
 from robot.serve.client import RemotePolicy
@@ -165,7 +165,7 @@ def command(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    join()
     node = rclpy.create_node(NAME, namespace=robot.name, parameter_overrides=[Parameter("use_sim_time", value=lockstep)])
     graph = CommanderNode(node, commander, robot, shadow)
     failures: list[Exception] = []

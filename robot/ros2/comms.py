@@ -10,8 +10,8 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
+from robot.ros2.graph import join
 from robot.ros2.realtime import run_first
 
 POLL_S = 0.1
@@ -67,7 +67,7 @@ def spinning[Built](
     name: str, build: Callable[[Node], Built], failed: Callable[[Exception], None], namespace: str = "", priority: int | None = None
 ) -> Iterator[Built]:
     """What `build` makes of a node of this process, which a thread spins; what callbacks raise is handed to `failed`."""
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    join()
     node = rclpy.create_node(name, namespace=namespace or None)
     try:
         built = build(node)

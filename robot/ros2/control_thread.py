@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from robot.ros2.realtime import run_ahead
+from robot.ros2.realtime import Relief, run_ahead
 from robot.ros2.robot_io import RosRobot
 
 WAIT_S = 0.1
@@ -57,8 +57,7 @@ class LockstepClock:
 class ControlThread:
     """Calls `tick(now_s, dt_s)` until stopped; a late tick does not shift the next one.
 
-    Of two that would begin late in a row the second is left out: a loop that never rests, at real-time priority, is held up by the kernel
-    for 50 ms in every second, and its process hears nothing meanwhile.
+    Of two that would begin late in a row the second is left out, see `Relief`.
 
     A tick that returns False is done again: nothing was sent, and a simulator that waits for a command lets no time pass.
 
@@ -84,14 +83,13 @@ class ControlThread:
 
     def _run(self) -> None:
         run_ahead()
-        start_s, count, overdue = self._clock.now_s(), -1, False
+        start_s, count, relief = self._clock.now_s(), -1, Relief()
         try:
             while True:
                 passed = (self._clock.now_s() - start_s) / self._period_s
                 before, count = count, max(count + 1, int(passed + 1e-6))
-                again, overdue = overdue, passed > count + 1e-3
-                if overdue and again:
-                    count, overdue = count + 1, False
+                if relief.leaves_out(passed > count + 1e-3):
+                    count += 1
                 now_s = start_s + count * self._period_s
                 self._clock.sleep_until(now_s, self._stop)
                 if self._stop.is_set():

@@ -19,6 +19,7 @@ from rclpy.qos import QoSProfile
 
 from policies.interface import UserError
 from robot.profile import RobotProfile, load_profile
+from robot.ros2.graph import join
 from robot.ros2.latency import LatencyHistogram
 from robot.ros2.streams import Listener, Stream, endpoint_name, publisher_problems, subscriber_problems
 from robot.ros2.wiring import command_qos, command_wiring, image_streams, state_stream
@@ -53,7 +54,7 @@ class Report:
 def examine(streams: Sequence[Stream], commands: Sequence[CommandTopic], listen_s: float, domain_id: int | None = None) -> Report:
     """Listen to a robot for a while. Sends nothing but its own presence."""
     context = Context()
-    rclpy.init(context=context, domain_id=domain_id)
+    join(context, domain_id)
     node = rclpy.create_node("doctor", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)

@@ -30,6 +30,23 @@ def run_ahead() -> None:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(CONTROL))
 
 
+class Relief:
+    """Lets a periodic loop rest that cannot keep up: of two ticks in a row that begin late, the second is left out.
+
+    A loop that never rests, at real-time priority, is held up by the kernel for 50 ms in every second, and its process hears nothing
+    meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._late = False
+
+    def leaves_out(self, late: bool) -> bool:
+        """Whether this tick, which begins late or not, is left out. To be called once per tick."""
+        out = late and self._late
+        self._late = late and not out
+        return out
+
+
 def keep_loaded() -> None:
     """What exists now is never looked through again by the garbage collector, which holds up every thread while it looks."""
     gc.collect()

@@ -10,6 +10,7 @@ from rclpy.executors import Executor
 from rosgraph_msgs.msg import Clock
 
 from robot.ros2.messages import to_time
+from robot.ros2.realtime import Relief
 from sim.ros2.node import SimRobot
 
 REPEAT_S = 0.2
@@ -48,6 +49,8 @@ def run_lockstep(robot: SimRobot, executor: Executor, servo_steps: int, running:
 def run_real_time(robot: SimRobot, executor: Executor, servo_steps: int, camera_every: int, running: Callable[[], bool]) -> None:
     """One tick per period of the monotonic clock; what comes late is caught up with, up to a limit.
 
+    Physics takes every tick. A tick that is left out, see `Relief`, publishes nothing; an image that it owes comes with the next one.
+
     Args:
         robot: its time is the wall clock's.
         executor: spins the robot's node.
@@ -56,15 +59,18 @@ def run_real_time(robot: SimRobot, executor: Executor, servo_steps: int, camera_
         running: asked every tick; the loop ends when it says no.
     """
     start = Anchor.now(robot)
-    ticks = 0
+    relief, late, until_image = Relief(), False, 0
     while running():
-        robot.publish(robot.measure(images=ticks % camera_every == 0))
+        if not relief.leaves_out(late):
+            robot.publish(robot.measure(images=until_image <= 0))
+            until_image += camera_every if until_image <= 0 else 0
+        until_image -= 1
         began_ns = robot.now_ns
         robot.advance(servo_steps)
         period_ns = robot.now_ns - began_ns
-        ticks += 1
         executor.spin_once(timeout_sec=0)
-        while (left_ns := start.monotonic_ns + robot.now_ns - start.robot_ns - time.monotonic_ns()) > 0:
+        late = start.left_ns(robot) <= 0
+        while (left_ns := start.left_ns(robot)) > 0:
             executor.spin_once(timeout_sec=left_ns / 1e9)
         if -left_ns > LATE_PERIODS * period_ns:
             robot.node.get_logger().warning(f"the simulation fell {-left_ns / 1e9:.3f} s behind the clock", throttle_duration_sec=5.0)
@@ -83,3 +89,7 @@ class Anchor:
         """Set the robot's clock by the wall clock."""
         robot.now_ns = time.time_ns()
         return cls(time.monotonic_ns(), robot.now_ns)
+
+    def left_ns(self, robot: SimRobot) -> int:
+        """Until the robot's time has come by the monotonic clock."""
+        return self.monotonic_ns + robot.now_ns - self.robot_ns - time.monotonic_ns()

@@ -7,8 +7,8 @@ import threading
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 
+from robot.ros2.graph import join
 from robot.ros2.realtime import HARDWARE, run_first
 from sim import HUMANOID
 from sim.robots import ROBOTS
@@ -34,7 +34,7 @@ def run(wiring: Wiring, config: SimRobotConfig) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     problem = run_first(HARDWARE) if config.clock == "real_time" else ""  # a real robot does not wait for this host's processor
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    join()
     node = rclpy.create_node("sim_robot", namespace=wiring.name)
     if problem:
         node.get_logger().warning(problem)

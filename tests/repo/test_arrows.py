@@ -16,7 +16,7 @@ ALLOWED = {
 }
 """What a package may import of ours besides itself."""
 
-EXTRA = {"sim/ros2": ("robot.profile", "robot.ros2.messages", "robot.ros2.realtime")}
+EXTRA = {"sim/ros2": ("robot.profile", "robot.ros2.graph", "robot.ros2.messages", "robot.ros2.realtime")}
 """What the files under a folder may import on top of that."""
 
 ONLY_UNDER = {"rclpy": ("robot/ros2", "sim/ros2"), "isaaclab": ("sim/isaaclab",)}

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from robot.ros2.realtime import keep_loaded, run_first
+from robot.ros2.realtime import Relief, keep_loaded, run_first
 
 THREADS = """
 import os, threading
@@ -48,6 +48,12 @@ def test_a_refusal_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     assert "allow it with `ulimit -r 40`" in run_first()
+
+
+def test_of_two_late_ticks_in_a_row_the_second_is_left_out() -> None:
+    relief = Relief()
+    late = [False, True, False, True, True, True, True, True, False]
+    assert [relief.leaves_out(tick) for tick in late] == [False, False, False, False, True, False, True, False, False]
 
 
 def test_what_is_loaded_is_not_looked_through_again() -> None:

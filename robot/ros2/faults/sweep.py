@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectory
 
 from robot.profile import RobotProfile, load_profile
 from robot.ros2.chunks import NS_PER_S, to_message
 from robot.ros2.comms import CommsThread, make_executor
+from robot.ros2.graph import join
 from robot.ros2.operators import BEAT_QOS, CHUNK_QOS
 from robot.ros2.reports import STATUS_QOS
 
@@ -164,7 +164,7 @@ def main(profile: Path, centre: str) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     robot = load_profile(profile)
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    join()
     node = rclpy.create_node("sweep", namespace=robot.name)
 
     def failed(error: Exception) -> None:
