@@ -173,7 +173,8 @@ class Runtime:
             self._happen(Event.STANDING, "standing")
         if self._source is not None and self.state is State.ACTIVE:
             self._source.sent(now_s, verdict.command)
-        silent = self.state is State.INACTIVE or (self.state is State.ESTOP and still)
+        done = self.state is State.ESTOP and still and self._profile.safety.stop_mode == "hold"  # who is damped sinks for longer
+        silent = self.state is State.INACTIVE or done
         return self._told(None if silent else verdict.command, verdict)
 
     def _wish(self, now_s: float) -> Wish | None:

@@ -38,8 +38,11 @@ class CommandAdapter(Protocol):
         """Of the commands."""
         ...
 
-    def encode(self, position: np.ndarray, velocity: np.ndarray) -> Any:
-        """The message for limited commands `(J,)` [rad or m] and `(J,)` [1/s]; both finite."""
+    def encode(self, position: np.ndarray, velocity: np.ndarray, damped: bool) -> Any:
+        """The message for limited commands `(J,)` [rad or m] and `(J,)` [1/s]; both finite.
+
+        `damped` asks for damping instead of positions; profiles see to it that only robots that take gains are asked.
+        """
         ...
 
 
@@ -51,9 +54,9 @@ class ForwardCommand:
     joints: tuple[str, ...]
     message_type: type = Float64MultiArray
 
-    def encode(self, position: np.ndarray, velocity: np.ndarray) -> Float64MultiArray:
+    def encode(self, position: np.ndarray, velocity: np.ndarray, damped: bool = False) -> Float64MultiArray:
         """Positions in the controller's order of joints."""
-        del velocity
+        del velocity, damped
         return Float64MultiArray(data=position.tolist())
 
 
@@ -80,8 +83,9 @@ class StreamedTrajectory:
     """`(J,)` limits [rad/s² or m/s²]."""
     message_type: type = JointTrajectory
 
-    def encode(self, position: np.ndarray, velocity: np.ndarray) -> JointTrajectory:
+    def encode(self, position: np.ndarray, velocity: np.ndarray, damped: bool = False) -> JointTrajectory:
         """Three points with velocities, the last one at rest."""
+        del damped
         brake_s = max(self.lead_s, float(np.max(np.abs(velocity) / self.acceleration)))
         points = [
             _point(self.lead_s + t, position + velocity * t * (1 - t / (2 * brake_s)), velocity * (1 - t / brake_s))

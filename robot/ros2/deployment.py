@@ -171,7 +171,7 @@ class Deployment:
                 self._runtime.deactivate()
         command = None if halted else tick.command
         if command is not None:
-            self._robot.send(command.position, command.velocity)
+            self._robot.send(command.position, command.velocity, tick.damped)
             self._reports.command_sent(self._stamp(now_s), command.position, command.velocity)
         self._ticked, self._sending = True, command is not None
         self._report(tick)

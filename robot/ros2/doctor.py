@@ -22,7 +22,7 @@ from robot.profile import RobotProfile, load_profile
 from robot.ros2.graph import join
 from robot.ros2.latency import LatencyHistogram
 from robot.ros2.streams import Listener, Stream, endpoint_name, publisher_problems, subscriber_problems
-from robot.ros2.wiring import command_qos, command_wiring, image_streams, state_stream
+from robot.ros2.wiring import command_qos, command_wiring, image_streams, state_reader, state_stream
 
 DISCOVERY_S = 5.0
 """How long to wait for the graph before saying that somebody is missing."""
@@ -144,9 +144,9 @@ def _stream_problems(listener: Listener) -> list[str]:
 
 def examine_robot(profile: RobotProfile, cameras: tuple[str, ...], listen_s: float, domain_id: int | None = None) -> Report:
     """Examine what a profile says is there. Raises `AdapterError` where it is not a robot on ROS 2."""
-    qos = command_qos(profile, lockstep=False)
-    commands = [CommandTopic(each.adapter.topic, each.adapter.message_type, qos) for each in command_wiring(profile)]
-    return examine([state_stream(profile), *image_streams(profile, cameras)], commands, listen_s, domain_id)
+    qos, reader = command_qos(profile, lockstep=False), state_reader(profile)
+    commands = [CommandTopic(each.adapter.topic, each.adapter.message_type, qos) for each in command_wiring(profile, reader)]
+    return examine([state_stream(profile, reader), *image_streams(profile, cameras)], commands, listen_s, domain_id)
 
 
 def doctor(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -19,7 +19,7 @@ from robot.ros2.images import rgb
 from robot.ros2.joint_states import JointStates
 from robot.ros2.reports import EVENT_QOS
 from robot.ros2.stamps import Stamps
-from robot.ros2.wiring import image_streams, state_stream
+from robot.ros2.wiring import image_streams, state_reader, state_stream
 
 
 class Sink(Protocol):
@@ -56,15 +56,18 @@ class Feed:
         """
         self._node, self._sink, self._shadow = node, sink, shadow
         self._joints, self._columns = JointStates(profile.names), list(profile.names)
-        stream = state_stream(profile)
-        node.create_subscription(JointState, stream.topic, self._felt, stream.qos)
+        self._reader = state_reader(profile)
+        stream = state_stream(profile, self._reader)
+        node.create_subscription(stream.message_type, stream.topic, self._felt, stream.qos)
         for each in image_streams(profile, tuple(cameras)):
             node.create_subscription(Image, each.topic, partial(self._saw, each.name), each.qos)
         node.create_subscription(JointState, f"/{profile.name}/bridge/command_sent", self._sent, EVENT_QOS)
 
-    def _felt(self, message: JointState) -> None:
+    def _felt(self, state: Any) -> None:
+        arrived = self._node.get_clock().now()
+        message = self._reader.decode(state, arrived.to_msg())
         header_ns = nanoseconds(message.header.stamp)
-        sample = self._joints.receive(message, Stamps(header_ns, self._node.get_clock().now().nanoseconds, time.monotonic_ns()))
+        sample = self._joints.receive(message, Stamps(header_ns, arrived.nanoseconds, time.monotonic_ns()))
         if sample is not None:
             self._sink.felt(header_ns, sample.position)
             if self._shadow:

@@ -10,17 +10,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
 
 from robot.profile import RobotProfile
 from robot.ros2.joint_states import JointSample, JointStates
 from robot.ros2.stamps import Stamps
 from robot.ros2.streams import endpoint_name, publisher_problems, subscriber_problems
-from robot.ros2.wiring import command_qos, command_wiring, state_stream
+from robot.ros2.wiring import command_qos, command_wiring, state_reader, state_stream
 
 RATE_SAMPLES = 51
 """That the rate is measured over."""
@@ -47,10 +47,11 @@ class RosRobot:
         self._arrivals_ns: deque[int] = deque(maxlen=RATE_SAMPLES)
         self.qos_problem = ""
         """What the middleware said about incompatible quality of service; empty if nothing."""
-        self._stream, self._wiring = state_stream(profile), command_wiring(profile)
+        self._reader = state_reader(profile)
+        self._stream, self._wiring = state_stream(profile, self._reader), command_wiring(profile, self._reader)
         self._qos = command_qos(profile, lockstep)
         node.create_subscription(
-            JointState,
+            self._stream.message_type,
             self._stream.topic,
             self._receive,
             self._stream.qos,
@@ -101,15 +102,16 @@ class RosRobot:
         with self._arrived:
             return self._latest if self._arrived.wait_for(fresh, timeout_s) else None
 
-    def send(self, position: np.ndarray, velocity: np.ndarray) -> None:
+    def send(self, position: np.ndarray, velocity: np.ndarray, damped: bool = False) -> None:
         """Tell every controller where its joints should be.
 
         Args:
             position: `(J,)` in the profile's order and units.
             velocity: `(J,)` per second.
+            damped: the profile's damping gains instead of stiffness.
         """
         for wiring, publisher in zip(self._wiring, self._publishers, strict=True):
-            publisher.publish(wiring.adapter.encode(position[wiring.index], velocity[wiring.index]))
+            publisher.publish(wiring.adapter.encode(position[wiring.index], velocity[wiring.index], damped))
 
     def conflicts(self) -> tuple[str, ...]:
         """Command topics that somebody else publishes on as well, with their names."""
@@ -129,11 +131,12 @@ class RosRobot:
             found += subscriber_problems(self._node, wiring.adapter.topic, wiring.adapter.message_type, self._qos)
         return tuple([*found, *filter(None, [self.qos_problem])])
 
-    def _receive(self, message: JointState) -> None:
+    def _receive(self, state: Any) -> None:
         """Never raises: whatever a message says ends in a sample, or in a count of broken ones."""
+        arrived = self._node.get_clock().now()
+        message = self._reader.decode(state, arrived.to_msg())
         header_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-        receive_ns = self._node.get_clock().now().nanoseconds
-        sample = self._states.receive(message, Stamps(header_ns, receive_ns, time.monotonic_ns()))
+        sample = self._states.receive(message, Stamps(header_ns, arrived.nanoseconds, time.monotonic_ns()))
         if sample is not None:
             self._arrivals_ns.append(sample.stamps.monotonic_ns)
             with self._arrived:

@@ -6,14 +6,17 @@ J commanded coordinates of the profile
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, JointState
 
 from robot.profile import Controller, RobotProfile
 from robot.ros2.adapters import AdapterError, CommandAdapter, ForwardCommand, StreamedTrajectory, import_message
+from robot.ros2.low_level import LowLevel
 from robot.ros2.streams import Stream
 
 STATE_QOS = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -26,6 +29,29 @@ LIFESPAN_PERIODS = 10
 """A command that is still under way after so many periods is dropped, never executed late."""
 
 
+class StateReader(Protocol):
+    """What the robot publishes about its joints."""
+
+    @property
+    def state_type(self) -> type:
+        """Of the messages."""
+        ...
+
+    def decode(self, state: Any, arrived: Time) -> JointState:
+        """Joint states of one message."""
+        ...
+
+
+class PlainStates:
+    """Joint states as they are."""
+
+    state_type = JointState
+
+    def decode(self, state: JointState, arrived: Time) -> JointState:
+        del arrived
+        return state
+
+
 @dataclass(frozen=True)
 class CommandWiring:
     """One controller, and which of the J coordinates it moves."""
@@ -35,14 +61,23 @@ class CommandWiring:
     """`(C,)` of the controller's joints in the profile's order."""
 
 
-def command_wiring(profile: RobotProfile) -> tuple[CommandWiring, ...]:
-    """Every controller of a robot that is commanded over ROS 2.
+def state_reader(profile: RobotProfile) -> StateReader:
+    """How the robot's joint states are read.
 
     Raises:
-        AdapterError: a controller is not commanded over ROS 2, or its vendor's message types are not installed.
+        AdapterError: the message types of the robot's vendor are not installed.
     """
+    for each in profile.controllers:
+        if each.kind == "low_level" and profile.vendor is not None:
+            types = [import_message(profile.vendor.module, name) for name in (profile.vendor.state, profile.vendor.command)]
+            return LowLevel(each.topic, each.joints, (types[0], types[1]), {joint.name: joint for joint in profile.joints})
+    return PlainStates()
+
+
+def command_wiring(profile: RobotProfile, reader: StateReader) -> tuple[CommandWiring, ...]:
+    """Every controller of a robot that is commanded over ROS 2; `reader` of its states."""
     return tuple(
-        CommandWiring(_adapter(each, profile), np.array([profile.names.index(name) for name in each.joints]))
+        CommandWiring(_adapter(each, profile, reader), np.array([profile.names.index(name) for name in each.joints]))
         for each in profile.controllers
     )
 
@@ -55,9 +90,9 @@ def command_qos(profile: RobotProfile, lockstep: bool) -> QoSProfile:
     return qos
 
 
-def state_stream(profile: RobotProfile) -> Stream:
+def state_stream(profile: RobotProfile, reader: StateReader) -> Stream:
     """The robot's joint states."""
-    return Stream("joint_states", profile.topics.joint_states, JointState, STATE_QOS, profile.rates.state_hz)
+    return Stream("joint_states", profile.topics.joint_states, reader.state_type, STATE_QOS, profile.rates.state_hz)
 
 
 def image_streams(profile: RobotProfile, cameras: tuple[str, ...]) -> tuple[Stream, ...]:
@@ -69,13 +104,9 @@ def image_streams(profile: RobotProfile, cameras: tuple[str, ...]) -> tuple[Stre
     return tuple(Stream(camera, known[camera], Image, IMAGE_QOS, 1 / profile.ages.image_s) for camera in cameras)
 
 
-def _adapter(controller: Controller, profile: RobotProfile) -> CommandAdapter:
-    if controller.kind == "low_level" and profile.vendor is not None:
-        command = import_message(profile.vendor.module, profile.vendor.command)
-        raise AdapterError(
-            f"{command.__name__} is installed, but low-level commands carry the vendor's checksum and mode, which this bridge does not "
-            "compute; let a controller of the robot's vendor take joint trajectories, and name it in the profile"
-        )
+def _adapter(controller: Controller, profile: RobotProfile, reader: StateReader) -> CommandAdapter:
+    if isinstance(reader, LowLevel):
+        return reader
     if controller.kind == "forward_command":
         return ForwardCommand(controller.topic, controller.joints)
     limits = {joint.name: joint.acceleration for joint in profile.joints}

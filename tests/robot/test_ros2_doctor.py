@@ -19,7 +19,7 @@ from robot.profile import load_profile
 from robot.ros2.adapters import AdapterError
 from robot.ros2.doctor import examine_robot, write_histograms
 from robot.ros2.latency import LatencyHistogram
-from robot.ros2.wiring import command_wiring
+from robot.ros2.wiring import command_wiring, state_reader
 from tests.ros import ROOT, Graph, Process, unique_domain
 
 pytestmark = pytest.mark.ros
@@ -87,10 +87,10 @@ def test_no_histogram_of_nonsense(ages: list[float], says: str) -> None:
 @pytest.mark.parametrize("name", ["arm7", "panda", "so101", "ur5e"])
 def test_profiles_on_ros_2_are_wired(name: str) -> None:
     profile = load_profile(ROBOTS / f"{name}.yaml")
-    wired = [profile.names[i] for each in command_wiring(profile) for i in each.index]
+    wired = [profile.names[i] for each in command_wiring(profile, state_reader(profile)) for i in each.index]
     assert sorted(wired) == sorted(profile.names)
 
 
 def test_a_vendor_whose_messages_are_missing_is_named() -> None:
     with pytest.raises(AdapterError, match=r"unitree_hg\.msg\.\w+ is not installed"):
-        command_wiring(load_profile(ROBOTS / "g1.yaml"))
+        state_reader(load_profile(ROBOTS / "g1.yaml"))

@@ -226,6 +226,10 @@ def test_damping_is_asked_for_where_the_robot_stops_by_it():
     session.plant.competitors = 1
     session.run(0.1)
     assert session.runtime.state is State.FAULT and session.ticks[-1].damped
+    session.operators = Operators(estop_pressed=True)
+    session.run(3.0)
+    assert session.runtime.state is State.ESTOP and session.ticks[-1].damped
+    assert session.ticks[-1].command is not None, "who is damped sinks for longer than commands move"
 
 
 def test_deadlines_are_absolute_and_misses_are_counted():

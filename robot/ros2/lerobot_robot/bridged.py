@@ -27,7 +27,7 @@ from policies.interface import UserError
 from robot.profile import RobotProfile, load_profile
 from robot.ros2.comms import spinning
 from robot.ros2.lerobot_robot.follower import JOG_HZ, NAME, Follower
-from robot.ros2.wiring import image_streams, state_stream
+from robot.ros2.wiring import image_streams, state_reader
 
 CONNECT_S = 10.0
 """How long connecting waits for bridge, joint states and images."""
@@ -110,7 +110,7 @@ class Bridged(Robot):
         self.cameras = config.cameras
         """LeRobot counts them."""
         self._profile: RobotProfile = load_profile(config.profile)
-        state_stream(self._profile)
+        state_reader(self._profile)
         image_streams(self._profile, tuple(config.cameras))
         self._failures: list[Exception] = []
         self._follower: Follower | None = None

@@ -30,7 +30,6 @@ from robot.ros2.feed import Feed
 from robot.ros2.operators import BEAT_QOS
 from robot.ros2.reports import STATUS_QOS
 from robot.ros2.streams import endpoint_name
-from robot.ros2.wiring import state_stream
 
 NAME = "lerobot"
 """Of the node."""
@@ -79,7 +78,7 @@ class Follower:
         self.state, self._commander = "", ""
         self._node, self._profile, self._sizes = node, profile, sizes
         self._sent: np.ndarray | None = None
-        self._topic, self._bridge = state_stream(profile).topic, f"/{profile.name}/bridge"
+        self._topic, self._bridge = profile.topics.joint_states, f"/{profile.name}/bridge"
         self._limit = profile.safety.speed_cap * np.array([joint.velocity for joint in profile.joints])
         self._acceleration = np.array([joint.acceleration for joint in profile.joints])
         self._heard_s: dict[str, float] = {}
