@@ -1,7 +1,7 @@
 """`vla-rl deploy`: the bridge of a robot and the policy that commands it, as two processes that end together.
 
-The policy may hang or die; the bridge then stops the robot softly. If the bridge dies nothing is sent any more, and the robot's own
-watchdog has to hold it. Neither is a safety function in the sense of ISO 10218.
+The policy may hang or die, or this process be killed; the bridge then stops the robot softly. If the bridge dies nothing is sent any more,
+and the robot's own watchdog has to hold it. Neither is a safety function in the sense of ISO 10218.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tyro
 
 from policies.interface import UserError
 from robot.chunks import Blend
+from robot.processes import end_with_parent
 
 POLL_S = 0.2
 END_S = 15.0
@@ -90,7 +91,9 @@ def run_together(commands: Sequence[Sequence[str]]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     # Sessions of their own: Ctrl-C reaches this process alone, which keeps the order.
-    processes = [subprocess.Popen([sys.executable, "-m", *command], start_new_session=True) for command in commands]
+    processes = [
+        subprocess.Popen([sys.executable, "-m", *command], start_new_session=True, preexec_fn=end_with_parent) for command in commands
+    ]
     try:
         while not stop.wait(POLL_S) and all(process.poll() is None for process in processes):
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,8 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+PR_SET_PDEATHSIG = 1
+"""Of <sys/prctl.h>."""
 END_S = 20.0
 """How long a process may take to end when asked to."""
+
+
+def end_with_parent() -> None:
+    """Have the kernel ask this process to end (SIGTERM) when the one that started it has ended, even by SIGKILL. On Linux.
+
+    For `preexec_fn` of a process that the main thread starts: it is that thread's end which counts.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Child:
@@ -29,6 +41,7 @@ class Child:
                 self._process = subprocess.Popen(
                     [sys.executable, *self._command],
                     stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+                    preexec_fn=end_with_parent,
                 )  # fmt: skip
 
     @property

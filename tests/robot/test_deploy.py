@@ -34,3 +34,13 @@ def test_sigterm_ends_both() -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == signal.SIGTERM
+
+
+def test_none_outlives_a_supervisor_that_is_killed() -> None:
+    """Their ends of the pipe close, which ends the reading."""
+    process = supervisor(LONG, LONG)
+    assert process.stdout is not None
+    assert all("Serving HTTP" in process.stdout.readline() for _ in range(2))
+    process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
