@@ -104,12 +104,13 @@ class Graph:
 class Process:
     """A program of ours on a graph."""
 
-    def __init__(self, domain: int, arguments: Sequence[str], log: Path) -> None:
+    def __init__(self, domain: int, arguments: Sequence[str], log: Path, *packages: Path) -> None:
+        """`packages`: folders of Python packages besides ours."""
         environment = os.environ | {
             "ROS_DOMAIN_ID": str(domain),
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "MUJOCO_GL": software_gl(),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *packages))),
             "OMP_NUM_THREADS": "1",
         }
         self.log = log

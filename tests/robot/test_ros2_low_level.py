@@ -1,17 +1,32 @@
-"""Unitree's low-level messages: the checksum against one by the book, the layout against C's, gains and modes."""
+"""Unitree's low-level control: the checksum against one by the book, the layout against C's, and a bridge over the real messages."""
 
 from __future__ import annotations
 
 import ctypes
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rclpy", reason="needs the ros extra: pip install 'vla-rl[ros]'")
 
-from robot.ros2.low_level import COMMAND, checksum
+from std_msgs.msg import Bool, String
+
+from robot.profile import RobotProfile, load_profile
+from robot.ros2.build_messages import main
+from robot.ros2.low_level import COMMAND, LowLevelError, checksum, packed
+from robot.ros2.wiring import state_reader
+from tests.robot.relaxed import AGES, RATES, SAFETY
+from tests.robot.unitree import built
+from tests.ros import LATCHED, ROOT, Graph, Process, unique_domain
 
 pytestmark = pytest.mark.ros
+MACHINE = 5
+"""Mode of the machine that the robot states."""
 
 
 def by_the_book(words: bytes) -> int:
@@ -59,3 +74,97 @@ def test_the_layout_is_cs() -> None:
     motors = [value % 256 if i % 7 == 0 else value for i, value in enumerate(numbers[2:-4])]
     assert ctypes.sizeof(Command) == 1004
     assert COMMAND.pack(1, 2, *motors, *numbers[-4:]) == bytes(command)[:1000]
+
+
+@pytest.fixture(scope="module")
+def messages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The vendor's messages, built as a user without a ROS installation builds them, and on the path."""
+    folder = built(tmp_path_factory.mktemp("messages"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> RobotProfile:
+    text = yaml.safe_load((ROOT / "configs" / "robots" / "g1.yaml").read_text())
+    text |= {"rates": RATES, "ages": AGES, "safety": text["safety"] | SAFETY | {"stop_mode": "damping"}}
+    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(text))
+    return load_profile(tmp_path / "profile.yaml")
+
+
+class Robot:
+    """The maker's side: it publishes states and follows commands whose checksum is right."""
+
+    def __init__(self, graph: Graph, profile: RobotProfile) -> None:
+        from unitree_hg.msg import LowCmd, LowState
+
+        self.position, self.commands, self.refused = profile.home + 0.01, list[Any](), 0
+        self._state = LowState(mode_machine=MACHINE)
+        self._publisher = graph.node.create_publisher(LowState, "/lowstate", 1)
+        graph.node.create_subscription(LowCmd, "/lowcmd", self._obey, 1)
+        graph.node.create_timer(1 / profile.rates.state_hz, self._publish)
+
+    def _publish(self) -> None:
+        for motor, q in zip(self._state.motor_state, self.position, strict=False):
+            motor.q = float(q)
+        self._publisher.publish(self._state)
+
+    def _obey(self, command: Any) -> None:
+        self.commands.append(command)
+        if command.crc != by_the_book(packed(command)) or command.mode_machine != MACHINE:
+            self.refused += 1
+        for i in range(len(self.position)):
+            if command.motor_cmd[i].mode == 1 and command.motor_cmd[i].kp > 0:
+                self.position[i] += 0.5 * (command.motor_cmd[i].q - self.position[i])
+
+
+def gains(command: Any) -> list[tuple[float, float]]:
+    return [(motor.kp, motor.kd) for motor in command.motor_cmd[:29]]
+
+
+def test_a_bridge_holds_the_robot_and_damps_it_when_it_is_stopped(messages: Path, profile: RobotProfile, tmp_path: Path) -> None:
+    graph = Graph(domain := unique_domain())
+    robot, pressed, start = Robot(graph, profile), False, profile.home + 0.01
+    estop = graph.node.create_publisher(Bool, "/g1/bridge/estop", 1)
+    graph.node.create_timer(0.05, lambda: estop.publish(Bool(data=pressed)))
+    status = graph.record(String, "/g1/bridge/status", LATCHED)
+    bridge = Process(domain, ["-m", "robot.ros2", str(tmp_path / "profile.yaml"), "--activate"], tmp_path / "log", messages)
+
+    def state() -> str:
+        assert bridge.alive(), bridge.output()
+        return json.loads(status[-1].data)["state"] if status else ""
+
+    try:
+        graph.until(lambda: state() == "standby" and len(robot.commands) > 20, "the bridge holds the robot")
+        held = robot.commands[-1]
+        assert gains(held) == [(joint.kp, joint.kd) for joint in profile.joints]
+        np.testing.assert_allclose([motor.q for motor in held.motor_cmd[:29]], start, atol=1e-3)
+        assert [motor.mode for motor in held.motor_cmd] == 29 * [1] + 6 * [0]
+        assert not any((motor.dq, motor.tau) != (0.0, 0.0) for motor in held.motor_cmd)
+
+        pressed = True
+        graph.until(lambda: state() == "estop", "the bridge stops")
+        robot.commands.clear()
+        graph.until(lambda: len(robot.commands) > 20, "commands go on")
+        assert {tuple(gains(command)) for command in robot.commands[5:]} == {tuple((0.0, joint.damping_kd) for joint in profile.joints)}
+        assert robot.refused == 0
+    finally:
+        code = bridge.stop()
+        graph.close()
+    assert code == 0, bridge.output()
+
+
+def test_a_command_waits_for_the_mode_of_the_machine(messages: Path, profile: RobotProfile) -> None:
+    reader: Any = state_reader(profile)
+    with pytest.raises(LowLevelError, match="no state of the robot has been read"):
+        reader.encode(profile.home, np.zeros(29), damped=False)
+
+
+def test_what_cannot_be_built_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "has no msg/*.msg" in capsys.readouterr().err
+    (tmp_path / "odd" / "msg").mkdir(parents=True)
+    (tmp_path / "odd" / "msg" / "Odd.msg").write_text("float33 x")
+    assert main([str(tmp_path / "odd"), "--out", str(tmp_path / "out")]) == 2
+    assert "the messages of odd cannot be generated" in capsys.readouterr().err
