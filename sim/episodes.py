@@ -5,6 +5,7 @@ n environments of a request · K chunk steps · A actions · J arm joints
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, Protocol
@@ -84,6 +85,8 @@ class Episodes:
         self._varies = Varies.of(settings.randomize.active)
         self._privileged_size = max(privileged_sizes(settings.robot).values())
         self._learned = load_experts(settings.experts, settings.robot, settings.control, self._actions)
+        self._sent: tuple[list[dict[str, np.ndarray]], Command | None] = [], None
+        """What was commanded last: environment by environment as slots hold it, and the batch it is of, which need not be made again."""
 
     def reset(self, ids: list[int], seeds: list[int], tasks: list[str], states: list[State | None] | None = None) -> Arrays:
         """Start an episode in each environment, from the seed's own initial state or from one of a bank, and show it."""
@@ -230,10 +233,12 @@ class Episodes:
             state, goal = self._world.state(envs), self._goal(envs)
             reward[rows] = np.where(broken, 0.0, task.reward(state, goal).cpu().numpy())
             success[rows] = task.success(state, goal).cpu().numpy() & ~broken
-            for row, env, diverged, kept in zip(rows, envs, broken, _rows(command), strict=True):
+            kept, horizon = _rows(command), self._horizon(task)
+            self._sent = kept, command
+            for env, diverged, solved, row in zip(envs, broken.tolist(), success[rows].tolist(), kept, strict=True):
                 slot = self._slots[env]
-                slot.steps, slot.diverged, slot.command = slot.steps + 1, bool(diverged), kept
-                slot.ended = bool(success[row] or diverged or slot.steps >= self._horizon(task))
+                slot.steps, slot.diverged, slot.command = slot.steps + 1, diverged, row
+                slot.ended = solved or diverged or slot.steps >= horizon
             if self._varies.views_late:
                 for env, seen in zip(envs, self._seen(envs), strict=True):
                     self._slots[env] = look(self._slots[env], self._randomizer, seen)
@@ -320,6 +325,9 @@ class Episodes:
 
     def _commands(self, envs: list[int]) -> Command:
         stored = [self._slots[env].command for env in envs]
+        rows, command = self._sent
+        if command is not None and len(rows) == len(stored) and all(map(operator.is_, rows, stored)):
+            return command
         device = self._world.limits.device
         return Command(**{name: torch.as_tensor(np.stack([row[name] for row in stored]), device=device) for name in stored[0]})
 

@@ -20,6 +20,7 @@ from sim.vec_env import SimulationError
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 READ = ("qpos", "qvel", "xpos", "xquat", "mocap_pos")
 """What of MuJoCo's data a state is made of, besides the tool's position and Jacobian."""
+DIVERGED = "the physics diverged"
 Numbers = dict[str, np.ndarray]
 
 
@@ -69,8 +70,16 @@ class Physics:
 
     def command(self, joints: np.ndarray, opening: float) -> None:
         """Set the servos' targets: arm joints `(J,)` [rad], and the gripper from 0 to 1."""
-        ctrl, J = self._view["ctrl"], len(self._robot.joints)
-        ctrl[:J], ctrl[J:] = joints, opening * self._robot.finger_travel
+        self.drive(self.targets(joints[None], np.array([opening]))[0])
+
+    def targets(self, joints: np.ndarray, opening: np.ndarray) -> np.ndarray:
+        """What servos are told, `(n, U)`, for `(n, J)` [rad] and `(n,)`."""
+        fingers = np.repeat(opening.astype(float)[:, None] * self._robot.finger_travel, self.model.nu - joints.shape[1], 1)
+        return np.concatenate([joints, fingers], 1)
+
+    def drive(self, targets: np.ndarray) -> None:
+        """Tell servos `(U,)`."""
+        self._view["ctrl"][:] = targets
 
     def vary(self, variation: Variation) -> None:
         """Give the environment's own model the physical properties of an episode, before `reset` or `load`."""
@@ -82,10 +91,19 @@ class Physics:
 
     def step(self, steps: int = CONTROL_STEPS) -> None:
         """Some physics steps, one control step's if not said. Raises `SimulationError` when the physics diverges."""
+        self.advance(steps)
+        if self.warned or not math.isfinite(self._view["qpos"].sum()):
+            raise SimulationError(DIVERGED)
+
+    def advance(self, steps: int) -> None:
+        """`step` without looking whether what comes of it is finite."""
         mujoco.mj_step(self.model, self.data, steps)
         self._locate()
-        if self._warning.number or not math.isfinite(self._view["qpos"].sum()):
-            raise SimulationError("the physics diverged")
+
+    @property
+    def warned(self) -> bool:
+        """Whether MuJoCo has met an acceleration that is not finite, or huge, since the last reset."""
+        return bool(self._warning.number)
 
     def state(self) -> Numbers:
         """What `SceneState` holds, without the batch dimension."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sim.control import Command
-from sim.mujoco.physics import Physics, compiled, states
+from sim.mujoco.physics import DIVERGED, Physics, compiled, states
 from sim.mujoco.vary import Stage
 from sim.randomize import Variation
 from sim.render import RenderContext, Renderer
@@ -48,12 +48,13 @@ class MujocoWorld:
 
     def step(self, env_ids: Sequence[int], command: Command) -> list[str]:
         """As `sim.episodes.World`."""
-        problems, joints, opening = [], command.joints.numpy(), command.opening.tolist()
-        for row, env in enumerate(env_ids):
-            physics = self._of(env)
-            physics.command(joints[row], opening[row])
-            problems.append(self._step(physics, CONTROL_STEPS))
-        return problems
+        self._seen, scenes = None, [self._of(env) for env in env_ids]
+        for physics, targets in zip(scenes, scenes[0].targets(command.joints.numpy(), command.opening.numpy()), strict=True):
+            physics.drive(targets)
+            physics.advance(CONTROL_STEPS)
+        state = self.state(env_ids)
+        total = state.joint_pos.sum(1) + state.opening + state.body_pos.sum((1, 2)) + state.fixture.sum(1)
+        return ["" if whole and not physics.warned else DIVERGED for physics, whole in zip(scenes, total.isfinite().tolist(), strict=True)]
 
     def state(self, env_ids: Sequence[int]) -> SceneState:
         """As `sim.episodes.World`."""
