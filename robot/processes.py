@@ -20,7 +20,8 @@ END_S = 20.0
 def end_with_parent() -> None:
     """Have the kernel ask this process to end (SIGTERM) when the one that started it has ended, even by SIGKILL. On Linux.
 
-    For `preexec_fn` of a process that the main thread starts: it is that thread's end which counts.
+    For `preexec_fn` of a process that the main thread starts: it is that thread's end which counts. Lost where the program has file
+    capabilities (`setcap`).
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -283,8 +283,13 @@ class RobotProfile(Part):
             raise ValueError(f"controllers command {commanded}, they must command each of {list(self.names)} exactly once")
         if self.driver and any(controller.kind != "forward_command" for controller in self.controllers):
             raise ValueError("a robot with a driver is commanded by controllers of kind forward_command")
-        if any(controller.kind == "low_level" for controller in self.controllers) and self.vendor is None:
-            raise ValueError("a low_level controller needs `vendor`: module, state and command message")
+        if any(controller.kind == "low_level" for controller in self.controllers):
+            if self.vendor is None:
+                raise ValueError("a low_level controller needs `vendor`: module, state and command message")
+            if len(self.controllers) > 1:
+                raise ValueError(f"a low_level controller commands every joint, there are {len(self.controllers)} controllers")
+            if limp := [joint.name for joint in self.joints if joint.kp is None or joint.kd is None]:
+                raise ValueError(f"low_level commands carry gains, kp and kd are missing for {', '.join(limp)}")
         for gripper in self.grippers:
             joint = self._joint(gripper.joint, "grippers")
             for end in (gripper.closed, gripper.open):

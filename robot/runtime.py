@@ -21,6 +21,8 @@ from robot.states import LATCHED, MOVING, Action, Event, Machine, State
 
 STANDING = 0.02
 """Share of the velocity limit below which a joint stands."""
+SINKING_S = 1.0
+"""How long a robot is damped after an e-stop, at least."""
 CURED_BY_SEED = frozenset({"not_following"})
 """Faults that do not hinder a reset, after which commands start from the measurement."""
 
@@ -68,6 +70,7 @@ class Runtime:
         self._faults: tuple[Intervention, ...] = ()
         self._operators = Operators(estop_live=False)
         self._events: list[str] = []
+        self._sending, self._latched_s = False, 0.0
 
     @property
     def state(self) -> State:
@@ -164,7 +167,7 @@ class Runtime:
         self._missed += max(round(dt_s / self._profile.period_s) - 1, 0) if np.isfinite(dt_s) else 0
         self._listen(operators)
         if self.state in (State.UNCONFIGURED, State.INACTIVE) or measured is None or not self.filter.seeded:
-            self._faults = ()
+            self._faults, self._sending = (), False
             return self._told(None, None)
         verdict = self.filter.check(now_s, dt_s, self._wish(now_s), measured, image_age_s, others)
         self._judge(verdict)
@@ -173,9 +176,10 @@ class Runtime:
             self._happen(Event.STANDING, "standing")
         if self._source is not None and self.state is State.ACTIVE:
             self._source.sent(now_s, verdict.command)
-        done = self.state is State.ESTOP and still and self._profile.safety.stop_mode == "hold"  # who is damped sinks for longer
-        silent = self.state is State.INACTIVE or done
-        return self._told(None if silent else verdict.command, verdict)
+        latched = self.state in LATCHED and not self._sending  # who was silent stays so
+        done = self.state is State.ESTOP and still and self._sunk()
+        self._sending = not (latched or done or self.state is State.INACTIVE)
+        return self._told(verdict.command if self._sending else None, verdict)
 
     def _wish(self, now_s: float) -> Wish | None:
         """What the source asks for."""
@@ -231,11 +235,17 @@ class Runtime:
         """Whether joints are measured to rest, all of them."""
         return self._measured is not None and bool(np.all(np.abs(self._measured.velocity) <= STANDING * self._velocity))
 
+    def _sunk(self) -> bool:
+        """Whether an e-stop needs no more commands: a damped robot goes on moving after they have come to rest."""
+        if self._profile.safety.stop_mode == "hold":
+            return True
+        return self.standing() and self._now_s - self._latched_s >= SINKING_S
+
     def _latch(self, event: Event, cause: str) -> None:
         before = self.state
         self._happen(event, cause)
         if self.state is not before and self.state in LATCHED:
-            self.cause = cause
+            self.cause, self._latched_s = cause, self._now_s
 
     def _happen(self, event: Event, why: str) -> None:
         before = self.state

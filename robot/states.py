@@ -28,9 +28,10 @@ class State(StrEnum):
     SOFT_STOP = "soft_stop"
     """Decelerates within the limits."""
     FAULT = "fault"
-    """Decelerates as the robot's stop mode says and holds. Latched."""
+    """Decelerates as the robot's stop mode says and holds; sends nothing where nothing was sent before. Latched."""
     ESTOP = "estop"
-    """Decelerates and then sends nothing: a robot that gets its power back must find no command waiting. Latched."""
+    """Decelerates, or is damped until it stands, and then sends nothing: a robot that gets its power back must find no command waiting.
+    Latched."""
 
 
 class Event(StrEnum):

@@ -41,13 +41,13 @@ def build(package: Path, out: Path) -> Path:
 
     Args:
         package: of the package's name, with messages in `msg/*.msg`.
-        out: the Python package's parent folder; a package of this name there is replaced.
+        out: the Python package's parent folder; a package of this name that was built there before is replaced.
 
     Returns:
         The Python package.
 
     Raises:
-        BuildError: there are no messages or no compiler, or a message is wrong.
+        BuildError: there are no messages or no compiler, a message is wrong, or something else is where the package goes.
     """
     messages = sorted((package / "msg").glob("*.msg"))
     if not messages:
@@ -55,26 +55,31 @@ def build(package: Path, out: Path) -> Path:
     if missing := [command for command, _ in COMPILERS.values() if shutil.which(command) is None]:
         raise BuildError(f"no compiler: install {' and '.join(missing)}, on Debian and Ubuntu the packages of these names")
     made = out / package.name
-    shutil.rmtree(made, ignore_errors=True)
-    (made / "msg").mkdir(parents=True)
+    if made.exists() and not (made / "msg" / "__init__.py").exists():
+        raise BuildError(f"{made} exists and is no package that was built before; choose another folder for `out`")
     with tempfile.TemporaryDirectory() as work:
+        fresh = Path(work) / "made" / package.name
+        (fresh / "msg").mkdir(parents=True)
         try:
             with redirect_stdout(io.StringIO()):
                 generated = _generate(package.name, messages, Path(work))
-            _compile(package.name, generated, made)
+            _compile(package.name, generated, fresh)
         except subprocess.CalledProcessError as error:
             raise BuildError(f"the compiler refused {package.name}: {error.stderr[-2000:]}") from error
         except Exception as error:
             raise BuildError(f"the messages of {package.name} cannot be generated: {type(error).__name__}: {error}") from error
-        (made / "__init__.py").touch()
+        (fresh / "__init__.py").touch()
         for path in (generated[0] / "msg").glob("*.py"):
-            shutil.copy(path, made / "msg")
+            shutil.copy(path, fresh / "msg")
+        shutil.rmtree(made, ignore_errors=True)
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.move(fresh, made)
     return made
 
 
 def _generate(name: str, messages: Sequence[Path], work: Path) -> tuple[Path, ...]:
     """Sources: of the messages themselves and of Python's access to them, and one folder for each of `SUPPORT`."""
-    os.environ["AMENT_PREFIX_PATH"] = sys.prefix  # where generators look for their templates
+    os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)  # where generators look for their templates
     from rosidl_adapter.msg import convert_msg_to_idl
     from rosidl_generator_c.cli import GenerateC
     from rosidl_generator_py.cli import GeneratePython

@@ -19,6 +19,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import JointState
 
+from policies.interface import UserError
 from robot.profile import Joint
 
 MOTORS = 35
@@ -32,17 +33,33 @@ COMMAND = struct.Struct("<2B2x" + MOTORS * "B3x5fI" + "4I")
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-class LowLevelError(Exception):
-    """A command before the robot has said in which mode it is."""
+class LowLevelError(UserError):
+    """Other messages than Unitree's humanoids take, or a command before the robot has said in which mode it is."""
 
 
 class LowLevel:
     """Reads and commands one robot. `decode` comes before `encode`: a command repeats the machine's mode that the robot states."""
 
     def __init__(self, topic: str, joints: Sequence[str], messages: tuple[type, type], profile: Mapping[str, Joint]) -> None:
-        """`messages`: LowState and LowCmd. `profile`: joints by name; each has kp and kd, and damping_kd where it is to be damped."""
+        """Know the robot; nothing is sent.
+
+        Args:
+            topic: of commands.
+            joints: in the order of the motors.
+            messages: LowState and LowCmd.
+            profile: joints by name; each has kp and kd, and damping_kd where it is to be damped.
+
+        Raises:
+            LowLevelError: the messages are of another robot, or have too few motors.
+        """
         self.topic = topic
         self.state_type, self.message_type = messages
+        state, command = self.state_type(), self.message_type()
+        for message, motors in ((state, "motor_state"), (command, "motor_cmd")):
+            if not hasattr(message, "mode_machine") or len(getattr(message, motors, ())) != MOTORS:
+                raise LowLevelError(f"{type(message).__name__} is not Unitree's of humanoids: it lacks mode_machine, or {MOTORS} {motors}")
+        if len(joints) > MOTORS:
+            raise LowLevelError(f"a message has {MOTORS} motors, the profile {len(joints)} joints")
         self._joints = list(joints)
         self._stiff = [(profile[name].kp or 0.0, profile[name].kd or 0.0) for name in joints]
         self._damped = [(0.0, profile[name].damping_kd or 0.0) for name in joints]

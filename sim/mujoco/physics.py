@@ -20,6 +20,7 @@ from sim.vec_env import SimulationError
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 READ = ("qpos", "qvel", "xpos", "xquat", "mocap_pos")
 """What of MuJoCo's data a state is made of, besides the tool's position and Jacobian."""
+UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 DIVERGED = "the physics diverged"
 Numbers = dict[str, np.ndarray]
 
@@ -49,7 +50,7 @@ class Physics:
         self._body_v = np.array([model.joint(body.name).dofadr[0] for body in scene.bodies], int)[:, None] + np.arange(3)
         self._fixtures = _span([int(model.joint(fixture.name).qposadr[0]) for fixture in scene.fixtures])
         self._mocap = _span([int(model.body(fixture.name).mocapid[0]) for fixture in scene.fixtures])
-        self._warning = self.data.warning[mujoco.mjtWarning.mjWARN_BADQACC]
+        self._warnings = [self.data.warning[kind] for kind in UNSTABLE]
         self._view = {name: getattr(self.data, name) for name in (*READ, "xmat", "ctrl")}
         """The data's own memory: asking MuJoCo for it takes longer than reading it."""
         self.limits = np.array([model.joint(name).range for name in robot.joints], np.float32)
@@ -102,8 +103,8 @@ class Physics:
 
     @property
     def warned(self) -> bool:
-        """Whether MuJoCo has met an acceleration that is not finite, or huge, since the last reset."""
-        return bool(self._warning.number)
+        """Whether MuJoCo has met a coordinate that is not finite, or huge, since the last reset."""
+        return any(warning.number for warning in self._warnings)
 
     def state(self) -> Numbers:
         """What `SceneState` holds, without the batch dimension."""

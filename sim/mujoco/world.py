@@ -53,7 +53,8 @@ class MujocoWorld:
             physics.drive(targets)
             physics.advance(CONTROL_STEPS)
         state = self.state(env_ids)
-        total = state.joint_pos.sum(1) + state.opening + state.body_pos.sum((1, 2)) + state.fixture.sum(1)
+        coordinates = (state.joint_pos, state.opening[:, None], state.body_pos, state.body_quat, state.fixture)
+        total = torch.stack([part.flatten(1).sum(1) for part in coordinates]).sum(0)
         return ["" if whole and not physics.warned else DIVERGED for physics, whole in zip(scenes, total.isfinite().tolist(), strict=True)]
 
     def state(self, env_ids: Sequence[int]) -> SceneState:

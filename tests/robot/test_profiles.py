@@ -112,6 +112,18 @@ def _damped(tree: dict[str, Any]) -> None:
     tree["safety"]["stop_mode"] = "damping"
 
 
+def _low_level(tree: dict[str, Any]) -> None:
+    tree["controllers"][0]["kind"] = "low_level"
+    tree["vendor"] = {"module": "unitree_hg.msg", "state": "LowState", "command": "LowCmd"}
+
+
+def test_low_level_commands_need_gains() -> None:
+    g1 = load_profile(ROOT / "configs" / "robots" / "g1.yaml").model_dump()
+    g1["safety"]["stop_mode"], g1["joints"][3]["kp"] = "hold", None
+    with pytest.raises(ValueError, match="kp and kd are missing for left_knee_joint"):
+        RobotProfile.model_validate(g1)
+
+
 def test_the_so101_reaches_as_far_as_its_links_are_long():
     """At the middle of every joint the forearm lies level, 0.113 m above the shoulder; 0.3 rad of the shoulder lower the tool."""
     profile = load_profile(ROOT / "configs" / "robots" / "so101.yaml")
@@ -142,6 +154,7 @@ def test_the_so101_reaches_as_far_as_its_links_are_long():
         (_set("controllers.0.joints", ["joint1"]), "each of"),
         (_set("controllers.0.topic", "arm/commands"), "controllers.0.topic: "),
         (_set("controllers.0.kind", "low_level"), "needs `vendor`"),
+        (_low_level, "a low_level controller commands every joint, there are 2 controllers"),
         (
             _set("driver", {"module": "lerobot.robots.so_follower", "type": "so101_follower"}),
             "commanded by controllers of kind forward_command",

@@ -227,9 +227,31 @@ def test_damping_is_asked_for_where_the_robot_stops_by_it():
     session.run(0.1)
     assert session.runtime.state is State.FAULT and session.ticks[-1].damped
     session.operators = Operators(estop_pressed=True)
-    session.run(3.0)
+    session.run(0.5)
     assert session.runtime.state is State.ESTOP and session.ticks[-1].damped
     assert session.ticks[-1].command is not None, "who is damped sinks for longer than commands move"
+    session.run(3.0)
+    assert session.ticks[-1].command is None, "a robot that gets its power back must find no command waiting"
+
+
+@pytest.mark.parametrize("name", ["arm7", "g1"])
+def test_a_stop_while_nothing_is_sent_sends_nothing(name: str) -> None:
+    """Somebody else may command the robot then."""
+    profile = load_profile(ROOT / "configs" / "robots" / f"{name}.yaml")
+    session = Session(None, profile, start=profile.home, sag=np.zeros(len(profile.joints)))
+    session.run(0.05)
+    assert session.runtime.activate() == ""
+    session.run(0.2)
+    assert session.ticks[-1].command is not None
+    session.runtime.deactivate()
+    session.run(0.1)
+    assert session.ticks[-1].command is None
+    since = len(session.ticks)
+    session.runtime.fault("for this test")
+    session.run(0.2)
+    session.operators = Operators(estop_pressed=True)
+    session.run(0.2)
+    assert session.runtime.state is State.ESTOP and all(tick.command is None for tick in session.ticks[since:])
 
 
 def test_deadlines_are_absolute_and_misses_are_counted():

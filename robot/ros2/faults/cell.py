@@ -25,6 +25,7 @@ from std_msgs.msg import Float64MultiArray, String
 from robot.processes import Child, children
 from robot.profile import RobotProfile, load_profile
 from robot.ros2.faults.sweep import JOINT
+from robot.ros2.graph import join
 from robot.ros2.reports import EVENT_QOS, STATUS_QOS
 from robot.ros2.sim_operator import LATCHED, Operator, OperatorError, on_this_host
 
@@ -125,7 +126,7 @@ class Cell:
     def rival(self) -> None:
         """Another node publishes on a command topic of the robot, until `withdraw`."""
         context = Context()
-        rclpy.init(context=context)
+        join(context)
         node = rclpy.create_node("rival", context=context)
         node.create_publisher(Float64MultiArray, self._commands, 1)
         self._rival = node
