@@ -16,6 +16,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
 
 from policies.interface import UserError
 from robot.profile import RobotProfile, load_profile
@@ -28,6 +29,8 @@ DISCOVERY_S = 5.0
 """How long to wait for the graph before saying that somebody is missing."""
 SLOW = 0.8
 """A stream below this share of its rate is a problem."""
+BUFFERS = "; large images are lost where `sysctl net.core.rmem_default` and `rmem_max` are not some megabytes"
+"""What to look at where images are missing."""
 OLD_S = 1.0
 """A median age beyond this means clocks that differ."""
 
@@ -132,7 +135,8 @@ def _stream_problems(listener: Listener) -> list[str]:
         return [f"{stream.topic}: it has a publisher, but nothing arrived"]
     problems = []
     if listener.rate_hz < SLOW * stream.expected_hz:
-        problems.append(f"{stream.topic}: {listener.rate_hz:.1f} Hz, the profile says {stream.expected_hz:g}")
+        lost = BUFFERS if stream.message_type is Image else ""
+        problems.append(f"{stream.topic}: {listener.rate_hz:.1f} Hz, the profile says {stream.expected_hz:g}{lost}")
     if listener.ages_s and min(listener.ages_s) < 0:
         problems.append(f"{stream.topic}: samples arrive {-min(listener.ages_s):.3f} s before their own stamp: the clocks differ")
     elif listener.ages_s and np.median(listener.ages_s) > OLD_S:

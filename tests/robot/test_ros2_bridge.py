@@ -241,6 +241,7 @@ def test_another_operator_joins_takes_over_and_hands_back(cell: Cell) -> None:
         before = cell.position
 
         def up() -> bool:
+            assert cell.status["state"] == "active", f"{cell.status} {said}\n{cell.bridge.output()}"
             operator.key("u")
             return np.abs(cell.position - before).max() > 0.1
 
