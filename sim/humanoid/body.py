@@ -13,6 +13,7 @@ from sim.humanoid import stance
 from sim.humanoid.g1 import ARM_DOF, ARM_JOINTS, BODY_JOINTS, CONTROL_STEPS, home
 from sim.humanoid.model import HAND_POINT, HANDS, HEIGHT, PELVIS, TORSO, compiled
 from sim.humanoid.pushes import push
+from sim.unstable import UNSTABLE
 from sim.vec_env import SimulationError
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -34,8 +35,7 @@ class Body:
         self._body_q = np.array([self.model.joint(name).qposadr[0] for name in BODY_JOINTS])
         self._pelvis, self._torso = self.model.body(PELVIS).id, self.model.body(TORSO).id
         self._hands = [self.model.body(name).id for name in HANDS]
-        bad = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
-        self._warnings = [self.data.warning[kind] for kind in bad]
+        self._warnings = [self.data.warning[kind] for kind in UNSTABLE]
         self._seed = 0
         self.limits = np.array([self.model.joint(name).range for name in ARM_JOINTS])
         """`(14, 2)` range of each arm joint [rad]."""

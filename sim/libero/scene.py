@@ -27,11 +27,11 @@ from scipy.spatial.transform import Rotation
 from sim.libero.env import CAMERAS, STARTS, SUITES, TASKS, Settings, entry_names
 from sim.libero.expert import Seen, act
 from sim.libero.state import SceneState
+from sim.unstable import UNSTABLE
 from sim.vec_env import SEED_RANGES, SimulationError
 from sim.workers.episodes import Episodes
 
 PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION
-UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 SETTLE = 10
 """Control steps without motion that an episode begins with, as LeRobot's do."""
 PLACEMENTS = 100

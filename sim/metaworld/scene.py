@@ -14,12 +14,12 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.policies import ENV_POLICY_MAP
 
 from sim.metaworld.state import SceneState
+from sim.unstable import UNSTABLE
 from sim.vec_env import SimulationError
 
 PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION
 """The MuJoCo state that makes stepping on bit-identical: positions, velocities, mocap, controls, warm start."""
 
-UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 
 PLAIN = (bool, int, float, str, np.generic, type(None))
 

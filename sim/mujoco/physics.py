@@ -15,12 +15,12 @@ from sim.randomize import Variation
 from sim.robots import Robot
 from sim.scene import CONTROL_STEPS, Scene, build
 from sim.tasks.task import Start
+from sim.unstable import UNSTABLE
 from sim.vec_env import SimulationError
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 READ = ("qpos", "qvel", "xpos", "xquat", "mocap_pos")
 """What of MuJoCo's data a state is made of, besides the tool's position and Jacobian."""
-UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 DIVERGED = "the physics diverged"
 Numbers = dict[str, np.ndarray]
 

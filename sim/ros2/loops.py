@@ -62,8 +62,9 @@ def run_real_time(robot: SimRobot, executor: Executor, servo_steps: int, camera_
     relief, late, until_image = Relief(), False, 0
     while running():
         if not relief.leaves_out(late):
-            robot.publish(robot.measure(images=until_image <= 0))
-            until_image += camera_every if until_image <= 0 else 0
+            due = until_image <= 0
+            robot.publish(robot.measure(images=due))
+            until_image += camera_every * due
         until_image -= 1
         began_ns = robot.now_ns
         robot.advance(servo_steps)
