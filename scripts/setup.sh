@@ -115,7 +115,7 @@ if ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12)
     "${UV[@]}" venv --quiet --clear --python "$PYTHON" "$VENV"
 fi
 say "installing the pinned packages of requirements.txt into $VENV"
-"${UV[@]}" pip install --quiet --python "$VENV/bin/python" -r requirements.txt
+"${UV[@]}" pip install --quiet --compile-bytecode --python "$VENV/bin/python" -r requirements.txt
 "${UV[@]}" pip install --quiet --python "$VENV/bin/python" --no-deps --no-build-isolation --editable .
 ensure_renderer
 # The Unitree G1's model goes into the user's cache folder, where the humanoid looks for it; nothing else needs it.

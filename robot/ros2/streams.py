@@ -62,7 +62,9 @@ class Listener:
 
 
 def endpoint_name(info: TopicEndpointInfo) -> str:
-    """Full name of the node behind an endpoint; discovery may not know it yet."""
+    """Full name of the node behind an endpoint."""
+    if info.node_name == "_NODE_NAME_UNKNOWN_":  # endpoints are discovered before the nodes that they belong to
+        return "a node whose name is not known yet"
     return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
 
 

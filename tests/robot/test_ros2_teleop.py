@@ -128,7 +128,8 @@ def demonstrate(rig: Rig) -> Recorded | None:
     rig.operator.key("y")
     rig.operator.finish()
     if len(rig.spool) == 0:
-        assert "not kept: " in rig.said[-1] and " did not come for " in rig.said[-1], "; ".join(rig.said)
+        late = (" did not come for ", "the camera is slower than the policy")
+        assert "not kept: " in rig.said[-1] and any(reason in rig.said[-1] for reason in late), "; ".join(rig.said)
         return None
     assert "kept" in rig.said[-1], "; ".join(rig.said)
     [episode] = rig.spool
@@ -175,11 +176,20 @@ def test_a_stop_throws_the_recording_away_and_a_gamepad_is_a_dead_man_switch(rig
     before = rig.position
     rig.graph.spin(1.0)
     assert np.abs(rig.position - before).max() < 0.01, "a stick that is held while arming moves nothing"
-    axes[0] = 0.0
-    rig.graph.spin(0.3)
-    rig.operator.key("n")
-    axes[0] = 1.0
-    rig.graph.until(lambda: abs(rig.position[0] - before[0]) > 0.05, "the stick moves the arm to the left", said=rig.said)
+
+    def moved() -> bool:
+        return abs(rig.position[0] - before[0]) > 0.05
+
+    def pushed() -> bool:
+        """Again where a busy host kept the gamepad silent for so long that the robot was disarmed."""
+        axes[0] = 0.0
+        rig.graph.until(rig.armed, "the bridge is armed", said=rig.said)
+        rig.operator.key("n")
+        axes[0] = 1.0
+        rig.graph.until(lambda: moved() or rig.operator.state != "active", "the stick moves the arm to the left", said=rig.said)
+        return moved()
+
+    rig.graph.until(pushed, "the stick moves the arm to the left", said=rig.said)
     buttons[4] = 0
     rig.until("standby")
     assert any("thrown away: the robot is in" in text for text in rig.said)

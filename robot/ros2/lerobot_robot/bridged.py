@@ -157,10 +157,8 @@ class Bridged(Robot):
             self._failures.clear()
             follower = stack.enter_context(spinning(NAME, build, self._failures.append, self._profile.name))
             self._wait(follower, CONNECT_S)
-            until_s = time.monotonic() + DISCOVERY_S
-            while not (others := follower.others()) and time.monotonic() < until_s:
-                time.sleep(POLL_S)
-            if others:
+            time.sleep(DISCOVERY_S)
+            if others := follower.others():
                 raise UserError(
                     f"{', '.join(others)} teleoperates {self._profile.name} already; end it, and hold the robot at `vla-rl console`"
                 )
