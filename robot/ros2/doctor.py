@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image
 
 from policies.interface import UserError
 from robot.profile import RobotProfile, load_profile
-from robot.ros2.graph import join
+from robot.ros2.graph import join, shares_memory
 from robot.ros2.latency import LatencyHistogram
 from robot.ros2.streams import Listener, Stream, endpoint_name, publisher_problems, subscriber_problems
 from robot.ros2.wiring import command_qos, command_wiring, image_streams, state_reader, state_stream
@@ -31,6 +31,11 @@ SLOW = 0.8
 """A stream below this share of its rate is a problem."""
 BUFFERS = "; large images are lost where `sysctl net.core.rmem_default` and `rmem_max` are not some megabytes"
 """What to look at where images are missing."""
+SHARED = (
+    "Fast DDS shares memory here: a bridge may stand still together with another process of its host that hangs. On a robot leave"
+    " ROS_AUTOMATIC_DISCOVERY_RANGE at SUBNET and FASTDDS_BUILTIN_TRANSPORTS unset"
+)
+"""Where this project's processes do not get their way."""
 OLD_S = 1.0
 """A median age beyond this means clocks that differ."""
 
@@ -115,6 +120,8 @@ def _report(node: Node, listeners: Sequence[Listener], commands: Sequence[Comman
         problems += subscriber_problems(node, command.topic, command.message_type, command.qos)
         senders = [endpoint_name(info) for info in node.get_publishers_info_by_topic(command.topic)]
         lines.append(f"{command.topic:40} commanded by {', '.join(senders) or 'nobody'}")
+    if shares_memory():
+        lines.append(SHARED)
     return Report(tuple(lines), tuple(problems), tuple(histograms))
 
 
