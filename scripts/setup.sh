@@ -115,6 +115,7 @@ if ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12)
     "${UV[@]}" venv --quiet --clear --python "$PYTHON" "$VENV"
 fi
 say "installing the pinned packages of requirements.txt into $VENV"
+# Compiled now: where PYTHONDONTWRITEBYTECODE is set, every start would compile torch anew.
 "${UV[@]}" pip install --quiet --compile-bytecode --python "$VENV/bin/python" -r requirements.txt
 "${UV[@]}" pip install --quiet --python "$VENV/bin/python" --no-deps --no-build-isolation --editable .
 ensure_renderer

@@ -34,6 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Beside robots, whose loops have deadlines, other tests give way; a process that does so stays so."""
-    [group] = item.iter_markers("xdist_group")
+    group = item.get_closest_marker("xdist_group")
+    assert group is not None, "each test has been given one"
     if group.args != (ROBOTS,) and os.getpriority(os.PRIO_PROCESS, 0) < GIVES_WAY:
         os.setpriority(os.PRIO_PROCESS, 0, GIVES_WAY)

@@ -35,7 +35,7 @@ SHARED = (
     "Fast DDS shares memory here: a bridge may stand still together with another process of its host that hangs. On a robot leave"
     " ROS_AUTOMATIC_DISCOVERY_RANGE at SUBNET and FASTDDS_BUILTIN_TRANSPORTS unset"
 )
-"""Where this project's processes do not get their way."""
+"""Said where `join` could not keep this process out of it."""
 OLD_S = 1.0
 """A median age beyond this means clocks that differ."""
 

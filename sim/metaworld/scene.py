@@ -20,7 +20,6 @@ from sim.vec_env import SimulationError
 PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION
 """The MuJoCo state that makes stepping on bit-identical: positions, velocities, mocap, controls, warm start."""
 
-
 PLAIN = (bool, int, float, str, np.generic, type(None))
 
 PLACEMENT_OF = {"faucet-close": "faucet-open"}
