@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
+import numpy as np
 import torch
 
 from policies.interface import ActionSpec
@@ -58,12 +59,22 @@ class Command:
     opening: torch.Tensor
     """`(B,)` from 0 to 1."""
     tool: torch.Tensor
-    """`(B, 3)` tool target [m]."""
+    """`(B, 3)` tool target [m]; only `ee_delta` moves it."""
     yaw: torch.Tensor
-    """`(B,)` [rad]."""
+    """`(B,)` [rad]; only `ee_delta` turns it."""
 
     def __getitem__(self, index: torch.Tensor) -> Command:
         return Command(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All of it as numbers, `(B, J + 5)`: joints, opening, tool, yaw."""
+        return torch.cat([self.joints, self.opening[:, None], self.tool, self.yaw[:, None]], 1).cpu().numpy()
+
+    @classmethod
+    def of(cls, rows: torch.Tensor) -> Command:
+        """The command whose `rows` these are."""
+        return cls(rows[:, :-5], rows[:, -5], rows[:, -4:-1], rows[:, -1])
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ def follow(kind: Kind, robot: Robot, command: Command, action: torch.Tensor, sta
     opening = (action[:, -1] + 1) / 2
     if kind == "joint_delta":
         joints = (command.joints + JOINT_STEP * action[:, :-1]).clamp(limits[:, 0], limits[:, 1])
-        return Command(joints, opening, state.tcp_pos, tool_yaw(state))
+        return Command(joints, opening, command.tool, command.yaw)
     low, high = torch.tensor(WORKSPACE).to(action)
     tool = (command.tool + TOOL_STEP * action[:, :3]).clamp(low, high)
     tool = state.tcp_pos + (tool - state.tcp_pos).clamp(-LEAD, LEAD)
@@ -110,11 +121,11 @@ def towards(kind: Kind, robot: Robot, command: Command, waypoint: Waypoint, stat
     A plan from the measured joints would take back in one step all that they lag and all that noise has added: labels as
     noisy as the path.
     """
-    turn = wrap(waypoint.yaw - command.yaw, math.pi)
     gripper = 2 * waypoint.opening[:, None] - 1
     if kind == "ee_delta":
         move = (waypoint.tool - command.tool) / TOOL_STEP
         move = move / move.abs().amax(1, keepdim=True).clamp_min(1)  # a straight line
+        turn = wrap(waypoint.yaw - command.yaw, math.pi)
         return torch.cat([move, (turn / YAW_STEP)[:, None].clamp(-1, 1), gripper], 1)
     ahead = (state.jacobian @ (command.joints - state.joint_pos)[..., None])[..., 0]  # the commanded tool, as seen from the measured one
     tool, turned = state.tcp_pos + ahead[:, :3], tool_yaw(state) + ahead[:, 5]

@@ -5,9 +5,8 @@ n environments of a request · K chunk steps · A actions · J arm joints
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +22,7 @@ from sim.randomize import Randomizer
 from sim.resets import State
 from sim.robots import ROBOTS
 from sim.scene import CONTROL_HZ, Scene
-from sim.settings import COMMAND, Seen, Settings, Slot
+from sim.settings import Seen, Settings, Slot
 from sim.state import Goal, SceneState
 from sim.tabletop import proprioception
 from sim.tasks import TASKS
@@ -33,6 +32,8 @@ from sim.vec_env import Demonstration, Render, SimulationError
 
 Arrays = dict[str, np.ndarray]
 
+NONE = np.zeros(0, np.float32)
+"""The command of an episode that has not begun."""
 SETTLE = 8
 """Control steps in success that a demonstration goes on for: what it shows ends where the expert rests, not where success begins."""
 
@@ -72,6 +73,16 @@ class World(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Passed:
+    """Where environments of one task came in a step of a chunk."""
+
+    task: Task
+    rows: list[int]
+    step: int
+    state: SceneState
+
+
 class Episodes:
     """The episodes of one process, by environment id. Every public method answers a request of the parent."""
 
@@ -85,8 +96,6 @@ class Episodes:
         self._varies = Varies.of(settings.randomize.active)
         self._privileged_size = max(privileged_sizes(settings.robot).values())
         self._learned = load_experts(settings.experts, settings.robot, settings.control, self._actions)
-        self._sent: tuple[list[dict[str, np.ndarray]], Command | None] = [], None
-        """What was commanded last: environment by environment as slots hold it, and the batch it is of, which need not be made again."""
 
     def reset(self, ids: list[int], seeds: list[int], tasks: list[str], states: list[State | None] | None = None) -> Arrays:
         """Start an episode in each environment, from the seed's own initial state or from one of a bank, and show it."""
@@ -99,7 +108,7 @@ class Episodes:
             start = task.draw(seed if state is None else state.seed)
             instruction = task.instruction(start, seed, self._settings.paraphrases)
             variation = self._randomizer.draw(seed, task.scene, self._robot) if self._varies.anything else None
-            self._slots[env] = Slot(name, seed, instruction, 0, False, start.goal, {}, variation=variation)
+            self._slots[env] = Slot(name, seed, instruction, 0, False, start.goal, NONE, variation=variation)
             starts.append(start)
         for task, rows in self._by_task(ids):
             self._vary([ids[row] for row in rows], task)
@@ -117,25 +126,27 @@ class Episodes:
         """Execute `actions` `(n, K, A)`, each environment until its episode ends."""
         self._require_alive(ids, "stepping")
         n, K = actions.shape[:2]
-        reward, success = np.zeros((n, K), np.float32), np.zeros((n, K), bool)
-        executed, frames = np.zeros(n, np.int64), []
+        success, executed = np.zeros((n, K), bool), np.zeros(n, np.int64)
+        passed, frames = list[_Passed](), []
         for k in range(K):
             rows = [row for row, env in enumerate(ids) if not self._slots[env].ended]
             if rows:
                 acting = [ids[row] for row in rows]
-                reward[rows, k], success[rows, k] = self._advance(acting, torch.as_tensor(actions[rows, k]))
+                success[rows, k], states = self._advance(acting, torch.as_tensor(actions[rows, k]))
                 executed[rows] += 1
+                passed += [_Passed(task, [rows[i] for i in part], k, state) for task, part, state in states]
             if render == "all" and rows:
                 frames.append(self._views(ids, image=True))
-        ended = np.array([self._slots[env].ended for env in ids])
-        terminated = success.any(1)
+        ended, diverged = (np.array([getattr(self._slots[env], name) for env in ids]) for name in ("ended", "diverged"))
+        reward, terminated = self._rewards(ids, K, passed), success.any(1)
+        reward[diverged, executed[diverged] - 1] = 0.0
         out = {
             "reward": reward,
             "success": success,
             "terminated": terminated,
             "truncated": ended & ~terminated,
             "executed": executed,
-            "diverged": np.array([self._slots[env].diverged for env in ids]),
+            "diverged": diverged,
         }
         if render == "all":
             for key in ("image", "state"):
@@ -195,9 +206,9 @@ class Episodes:
             views, labels = self._views(acting, image=render), self._expert_actions(acting).numpy()
             noisy = labels + [noise[row].normal(0.0, noise_std[row], self._actions) for row in rows]
             executed = np.clip(noisy, -1.0, 1.0).astype(np.float32)
-            success = self._advance(acting, torch.as_tensor(executed))[1]
+            success = self._advance(acting, torch.as_tensor(executed))[0]
             for i, row in enumerate(rows):
-                view = {key: views[key][i] for key in ("image", "state")}
+                view = {key: rows[i] for key, rows in views.items() if key != "task"}
                 steps[row].append(view | {"action": labels[i], "executed": executed[i], "success": success[i]})
         out = np.empty(len(ids), object)
         out[:] = [self._demonstration(env, taken, render) for env, taken in zip(ids, steps, strict=True)]
@@ -218,9 +229,23 @@ class Episodes:
         slot, since = self._slots[env], sum(bool(step["success"]) for step in steps)
         return slot.diverged or slot.steps >= self._horizon(TASKS[slot.task]) or since > SETTLE
 
-    def _advance(self, ids: list[int], action: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """One control step `(n, A)` of environments under way. Returns dense reward and success, each `(n,)`."""
-        reward, success = np.zeros(len(ids), np.float32), np.zeros(len(ids), bool)
+    def _rewards(self, ids: list[int], steps: int, passed: list[_Passed]) -> np.ndarray:
+        """Dense rewards `(n, K)` of all states of a chunk at once, which costs as much as those of one."""
+        reward = np.zeros((len(ids), steps), np.float32)
+        for task in {part.task.name: part.task for part in passed}.values():
+            mine = [part for part in passed if part.task is task]
+            rows = [row for part in mine for row in part.rows]
+            found = task.reward(SceneState.cat([part.state for part in mine]), self._goal([ids[row] for row in rows]))
+            reward[rows, [part.step for part in mine for _ in part.rows]] = found.cpu().numpy()
+        return reward
+
+    def _advance(self, ids: list[int], action: torch.Tensor) -> tuple[np.ndarray, list[tuple[Task, list[int], SceneState]]]:
+        """One control step `(n, A)` of environments under way.
+
+        Returns:
+            Success `(n,)`, and each task with the rows of its environments and the states they came to.
+        """
+        success, states = np.zeros(len(ids), bool), []
         for task, rows in self._by_task(ids):
             envs = [ids[row] for row in rows]
             state = self._world.state(envs)
@@ -231,33 +256,30 @@ class Episodes:
             if broken.any():
                 self._restart(task, [env for env, diverged in zip(envs, broken, strict=True) if diverged])
             state, goal = self._world.state(envs), self._goal(envs)
-            reward[rows] = np.where(broken, 0.0, task.reward(state, goal).cpu().numpy())
+            states.append((task, rows, state))
             success[rows] = task.success(state, goal).cpu().numpy() & ~broken
-            kept, horizon = _rows(command), self._horizon(task)
-            self._sent = kept, command
-            for env, diverged, solved, row in zip(envs, broken.tolist(), success[rows].tolist(), kept, strict=True):
+            horizon = self._horizon(task)
+            for env, diverged, solved, row in zip(envs, broken.tolist(), success[rows].tolist(), command.rows, strict=True):
                 slot = self._slots[env]
                 slot.steps, slot.diverged, slot.command = slot.steps + 1, diverged, row
                 slot.ended = solved or diverged or slot.steps >= horizon
             if self._varies.views_late:
                 for env, seen in zip(envs, self._seen(envs), strict=True):
                     self._slots[env] = look(self._slots[env], self._randomizer, seen)
-        return reward, success
+        return success, states
 
     def _start_from(self, env: int, task: Task, state: State | None) -> None:
         """Put an environment into a state of a bank, if there is one."""
         if state is not None:
             self._world.load([env], task.scene, [state.arrays["physics"]])
-            command = {name.removeprefix(COMMAND): value for name, value in state.arrays.items() if name.startswith(COMMAND)}
-            self._slots[env] = replace(self._slots[env], command=command)
+            self._slots[env] = replace(self._slots[env], command=state.arrays["command"])
 
     def _begin(self, envs: list[int]) -> None:
         """Remember what is in force and to be seen where episodes start, for what comes late."""
         if self._varies.commands_late:
-            for env in envs:
-                command = self._slots[env].command
-                line = (Sent(0, (command["joints"], float(command["opening"]))),)
-                self._slots[env] = replace(self._slots[env], line=line)
+            command = self._commands(envs)
+            for env, joints, opening in zip(envs, command.joints.cpu().numpy(), command.opening.tolist(), strict=True):
+                self._slots[env] = replace(self._slots[env], line=(Sent(0, (joints, opening)),))
         if self._varies.views_late:
             for env, seen in zip(envs, self._seen(envs), strict=True):
                 self._slots[env] = replace(self._slots[env], seen=(seen,))
@@ -324,16 +346,12 @@ class Episodes:
             self._world.load([ids[row] for row in rows], task.scene, [slots[row].physics for row in rows])
 
     def _commands(self, envs: list[int]) -> Command:
-        stored = [self._slots[env].command for env in envs]
-        rows, command = self._sent
-        if command is not None and len(rows) == len(stored) and all(map(operator.is_, rows, stored)):
-            return command
-        device = self._world.limits.device
-        return Command(**{name: torch.as_tensor(np.stack([row[name] for row in stored]), device=device) for name in stored[0]})
+        rows = torch.from_numpy(np.concatenate([self._slots[env].command for env in envs]).reshape(len(envs), -1))
+        return Command.of(rows.to(self._world.limits.device))
 
     def _keep_commands(self, envs: list[int], command: Command) -> None:
-        for env, kept in zip(envs, _rows(command), strict=True):
-            self._slots[env] = replace(self._slots[env], command=kept)
+        for env, row in zip(envs, command.rows, strict=True):
+            self._slots[env] = replace(self._slots[env], command=row)
 
     def _goal(self, envs: list[int]) -> Goal:
         goals, device = [self._slots[env].goal for env in envs], self._world.limits.device
@@ -343,9 +361,9 @@ class Episodes:
         return self._settings.horizon or task.horizon
 
     def _views(self, ids: list[int], image: bool) -> Arrays:
-        """What environments show."""
-        px = self._settings.image_px
-        pixels, state = np.zeros((len(ids), px, px, 3), np.uint8), np.zeros((len(ids), 2 * len(self._robot.joints) + 1), np.float32)
+        """What environments show; an image only if it is asked for."""
+        n, px = len(ids), self._settings.image_px
+        pixels, state = np.empty((n if image else 0, px, px, 3), np.uint8), np.zeros((n, 2 * len(self._robot.joints) + 1), np.float32)
         for _, rows in self._by_task(ids):
             envs = [ids[row] for row in rows]
             if not self._varies.anything:
@@ -357,7 +375,7 @@ class Episodes:
             state[rows] = [shown(self._slots[env], self._slots[env].shown.state, seen).state for env, seen in zip(envs, now, strict=True)]
             if image:
                 pixels[rows] = self._photographs(envs, now)
-        return {"image": pixels, "state": state, "task": np.array([self._slots[env].instruction for env in ids])}
+        return ({"image": pixels} if image else {}) | {"state": state, "task": np.array([self._slots[env].instruction for env in ids])}
 
     def _photographs(self, envs: list[int], now: list[Seen]) -> np.ndarray:
         """Images `(n, H, W, 3)` of environments of one scene, as their episodes vary them."""
@@ -381,9 +399,3 @@ class Episodes:
             if self._slots[env].ended:
                 slot = self._slots[env]
                 raise SimulationError(f"environment {env} ({slot.task}, seed {slot.seed}) has ended: reset it before {doing}")
-
-
-def _rows(command: Command) -> list[dict[str, np.ndarray]]:
-    """`Command` of each environment, without the batch dimension; views of one memory, which nobody writes to."""
-    parts = {field.name: getattr(command, field.name).cpu().numpy() for field in fields(command)}
-    return [{name: part[row] for name, part in parts.items()} for row in range(len(command.opening))]

@@ -15,8 +15,6 @@ Kind = Literal["ee_delta", "joint_delta"]
 Paraphrases = Literal["train", "held_out"]
 ServoTarget = tuple[np.ndarray, float]
 """Arm joints `(J,)` [rad] and gripper opening from 0 to 1."""
-COMMAND = "command."
-"""Prefix of the command's arrays in a bank of states."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,8 @@ class Slot:
     steps: int
     ended: bool
     goal: Mapping[str, int | float]
-    command: dict[str, np.ndarray]
-    """`Command`, without the batch dimension."""
+    command: np.ndarray
+    """`(J + 5,)` float32: its row of `Command.rows`."""
     diverged: bool = False
     """Whether the physics broke down, which ended the episode."""
     physics: Any = None
@@ -82,4 +80,4 @@ class Slot:
     def arrays(self) -> dict[str, np.ndarray]:
         """What a new episode needs to start from here: the physics, if that is one array, and what the servos were told last."""
         assert isinstance(self.physics, np.ndarray)
-        return {"physics": self.physics} | {f"{COMMAND}{name}": np.asarray(value) for name, value in self.command.items()}
+        return {"physics": self.physics, "command": self.command}

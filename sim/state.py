@@ -7,6 +7,7 @@ quaternions w, x, y, z.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -44,6 +45,11 @@ class SceneState:
 
     def __getitem__(self, index: torch.Tensor) -> SceneState:
         return SceneState(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+
+    @classmethod
+    def cat(cls, states: Sequence[SceneState]) -> SceneState:
+        """Several batches as one."""
+        return cls(**{field.name: torch.cat([getattr(state, field.name) for state in states]) for field in fields(cls)})
 
 
 def chosen(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

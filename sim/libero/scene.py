@@ -241,6 +241,5 @@ def episodes(settings: Settings) -> Episodes:
     return Episodes(
         lambda task: Scene(task, settings),
         entry_names(settings.camera),
-        settings.image_px,
         "LIBERO starts from its own initial states only; set sim.resets to default",
     )

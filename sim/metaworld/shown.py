@@ -37,7 +37,6 @@ def episodes(settings: Settings) -> Episodes:
     return Episodes(
         lambda task: ShownScene(task, settings),
         entry_names(settings.camera),
-        settings.image_px,
         "Meta-World starts from its own initial states only; set sim.resets to default",
         context.close,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from functools import cache
 
 import mujoco
@@ -19,8 +18,6 @@ from sim.unstable import UNSTABLE
 from sim.vec_env import SimulationError
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-READ = ("qpos", "qvel", "xpos", "xquat", "mocap_pos")
-"""What of MuJoCo's data a state is made of, besides the tool's position and Jacobian."""
 DIVERGED = "the physics diverged"
 Numbers = dict[str, np.ndarray]
 
@@ -44,15 +41,20 @@ class Physics:
         self._q = _span([int(model.joint(name).qposadr[0]) for name in robot.joints])
         self._v = _span([int(model.joint(name).dofadr[0]) for name in robot.joints])
         self._fingers = _span([int(model.joint(name).qposadr[0]) for name in robot.fingers])
-        self._hand = model.body(robot.hand).id
+        self._hand, self._tcp = model.body(robot.hand).id, np.array(robot.tcp)
         self._bodies = _span([model.body(body.name).id for body in scene.bodies])
         self._free = np.array([model.joint(body.name).qposadr[0] for body in scene.bodies], int)
         self._body_v = np.array([model.joint(body.name).dofadr[0] for body in scene.bodies], int)[:, None] + np.arange(3)
         self._fixtures = _span([int(model.joint(fixture.name).qposadr[0]) for fixture in scene.fixtures])
         self._mocap = _span([int(model.body(fixture.name).mocapid[0]) for fixture in scene.fixtures])
-        self._warnings = [self.data.warning[kind] for kind in UNSTABLE]
-        self._view = {name: getattr(self.data, name) for name in (*READ, "xmat", "ctrl")}
-        """The data's own memory: asking MuJoCo for it takes longer than reading it."""
+        data = self.data
+        # MuJoCo's own memory: asking for it takes longer than reading it.
+        self._qpos, self._ctrl, self.warnings = data.qpos, data.ctrl, data.warning.number
+        self._hand_pos, self._hand_rotation = data.xpos[self._hand], data.xmat[self._hand]
+        self._tool, self._jacobian = np.zeros(3), np.zeros((2, 3, model.nv))
+        read = (data.qpos, data.qvel, data.xpos, data.xquat, data.mocap_pos, self._tool, self._jacobian.reshape(6, -1))
+        self._memory, self._shapes = [part.reshape(-1) for part in read], [part.shape for part in read]
+        *self._ends, self.width = np.cumsum([part.size for part in read]).tolist()
         self.limits = np.array([model.joint(name).range for name in robot.joints], np.float32)
         """`(J, 2)` range of each arm joint [rad]."""
 
@@ -80,7 +82,7 @@ class Physics:
 
     def drive(self, targets: np.ndarray) -> None:
         """Tell servos `(U,)`."""
-        self._view["ctrl"][:] = targets
+        self._ctrl[:] = targets
 
     def vary(self, variation: Variation) -> None:
         """Give the environment's own model the physical properties of an episode, before `reset` or `load`."""
@@ -93,7 +95,7 @@ class Physics:
     def step(self, steps: int = CONTROL_STEPS) -> None:
         """Some physics steps, one control step's if not said. Raises `SimulationError` when the physics diverges."""
         self.advance(steps)
-        if self.warned or not math.isfinite(self._view["qpos"].sum()):
+        if self.warnings[UNSTABLE].any() or not math.isfinite(self._qpos.sum()):
             raise SimulationError(DIVERGED)
 
     def advance(self, steps: int) -> None:
@@ -101,39 +103,37 @@ class Physics:
         mujoco.mj_step(self.model, self.data, steps)
         self._locate()
 
-    @property
-    def warned(self) -> bool:
-        """Whether MuJoCo has met a coordinate that is not finite, or huge, since the last reset."""
-        return any(warning.number for warning in self._warnings)
-
     def state(self) -> Numbers:
         """What `SceneState` holds, without the batch dimension."""
-        return {name: rows[0] for name, rows in states([self]).items()}
+        row = np.empty(self.width)
+        self.read(row)
+        return {name: rows[0] for name, rows in self.named(row[None]).items()}
 
-    def read(self, raw: Numbers, row: int) -> None:
-        """Write where everything is into one row of arrays that are named as MuJoCo names them."""
-        view, hand = self._view, self._hand
-        for name in READ:
-            raw[name][row] = view[name]
-        tcp = raw["tcp"][row]
-        tcp[:] = view["xpos"][hand] + view["xmat"][hand].reshape(3, 3) @ self._robot.tcp
-        jacobian = raw["jacobian"][row]
-        mujoco.mj_jac(self.model, self.data, jacobian[:3], jacobian[3:], tcp, hand)
+    def read(self, row: np.ndarray) -> None:
+        """Write where everything is into `(W,)`; one call for all, since many small ones would take longer than the copying."""
+        mujoco.mju_mulMatVec3(self._tool, self._hand_rotation, self._tcp)
+        self._tool += self._hand_pos
+        mujoco.mj_jac(self.model, self.data, *self._jacobian, self._tool, self._hand)
+        np.concatenate(self._memory, out=row)
 
-    def named(self, raw: Numbers) -> Numbers:
-        """What `SceneState` holds, from what `read` wrote."""
+    def named(self, rows: np.ndarray) -> Numbers:
+        """What `SceneState` holds `(n, ...)`, from n rows that `read` wrote."""
+        parts = np.split(rows, self._ends, axis=1)
+        qpos, qvel, xpos, xquat, mocap, tool, jacobian = (
+            part.reshape(len(rows), *shape) for part, shape in zip(parts, self._shapes, strict=True)
+        )
         return {
-            "joint_pos": raw["qpos"][:, self._q],
-            "joint_vel": raw["qvel"][:, self._v],
-            "opening": raw["qpos"][:, self._fingers].mean(1) / self._robot.finger_travel,
-            "tcp_pos": raw["tcp"],
-            "tcp_quat": raw["xquat"][:, self._hand],
-            "jacobian": raw["jacobian"][:, :, self._v],
-            "body_pos": raw["xpos"][:, self._bodies],
-            "body_quat": raw["xquat"][:, self._bodies],
-            "body_vel": raw["qvel"][:, self._body_v],
-            "fixture_pos": raw["mocap_pos"][:, self._mocap],
-            "fixture": raw["qpos"][:, self._fixtures],
+            "joint_pos": qpos[:, self._q],
+            "joint_vel": qvel[:, self._v],
+            "opening": qpos[:, self._fingers].mean(1) / self._robot.finger_travel,
+            "tcp_pos": tool,
+            "tcp_quat": xquat[:, self._hand],
+            "jacobian": jacobian[:, :, self._v],
+            "body_pos": xpos[:, self._bodies],
+            "body_quat": xquat[:, self._bodies],
+            "body_vel": qvel[:, self._body_v],
+            "fixture_pos": mocap[:, self._mocap],
+            "fixture": qpos[:, self._fixtures],
         }
 
     def save(self) -> np.ndarray:
@@ -154,16 +154,6 @@ class Physics:
         """Bring poses up to date with the coordinates, and nothing else, so that stepping on is not disturbed."""
         for update in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
             update(self.model, self.data)
-
-
-def states(scenes: Sequence[Physics]) -> Numbers:
-    """What `SceneState` holds, of several environments of one scene `(n, ...)`."""
-    first, n = scenes[0], len(scenes)
-    raw = {name: np.empty((n, *getattr(first.data, name).shape)) for name in READ}
-    raw |= {"tcp": np.empty((n, 3)), "jacobian": np.empty((n, 6, first.model.nv))}
-    for row, physics in enumerate(scenes):
-        physics.read(raw, row)
-    return first.named(raw)
 
 
 def _span(places: list[int]) -> slice | np.ndarray:

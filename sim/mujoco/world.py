@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sim.control import Command
-from sim.mujoco.physics import DIVERGED, Physics, compiled, states
+from sim.mujoco.physics import DIVERGED, Physics, compiled
 from sim.mujoco.vary import Stage
 from sim.randomize import Variation
 from sim.render import RenderContext, Renderer
@@ -19,6 +19,7 @@ from sim.state import SceneState
 from sim.tabletop import CAMERAS
 from sim.tasks import TASKS
 from sim.tasks.task import Start
+from sim.unstable import UNSTABLE
 from sim.varied import Varies
 from sim.vec_env import SimulationError
 
@@ -48,20 +49,18 @@ class MujocoWorld:
 
     def step(self, env_ids: Sequence[int], command: Command) -> list[str]:
         """As `sim.episodes.World`."""
-        self._seen, scenes = None, [self._of(env) for env in env_ids]
+        scenes = [self._of(env) for env in env_ids]
         for physics, targets in zip(scenes, scenes[0].targets(command.joints.numpy(), command.opening.numpy()), strict=True):
             physics.drive(targets)
             physics.advance(CONTROL_STEPS)
-        state = self.state(env_ids)
-        coordinates = (state.joint_pos, state.opening[:, None], state.body_pos, state.body_quat, state.fixture)
-        total = torch.stack([part.flatten(1).sum(1) for part in coordinates]).sum(0)
-        return ["" if whole and not physics.warned else DIVERGED for physics, whole in zip(scenes, total.isfinite().tolist(), strict=True)]
+        broken = np.array([physics.warnings for physics in scenes])[:, UNSTABLE].any(1) | ~np.isfinite(self._read(env_ids).sum(1))
+        return [DIVERGED if wrong else "" for wrong in broken.tolist()]
 
     def state(self, env_ids: Sequence[int]) -> SceneState:
         """As `sim.episodes.World`."""
         if self._seen is None or self._seen[0] != tuple(env_ids):
-            numbers = states([self._of(env) for env in env_ids])
-            self._seen = tuple(env_ids), SceneState(**{name: torch.as_tensor(rows, dtype=torch.float32) for name, rows in numbers.items()})
+            self._read(env_ids)
+        assert self._seen is not None
         return self._seen[1]
 
     def images(self, env_ids: Sequence[int]) -> np.ndarray:
@@ -115,6 +114,16 @@ class MujocoWorld:
         if (env, scene.name) not in self._physics:
             self._physics[env, scene.name] = Physics(scene, self._robot, self._own_models)
         return self._physics[env, scene.name]
+
+    def _read(self, env_ids: Sequence[int]) -> np.ndarray:
+        """Look where everything is, keep it as the environments' state until something moves, and return it as `Physics.read` wrote it."""
+        scenes = [self._of(env) for env in env_ids]
+        rows = np.empty((len(scenes), scenes[0].width))
+        for physics, row in zip(scenes, rows, strict=True):
+            physics.read(row)
+        numbers = scenes[0].named(rows)
+        self._seen = tuple(env_ids), SceneState(**{name: torch.from_numpy(part.astype(np.float32)) for name, part in numbers.items()})
+        return rows
 
     def _step(self, physics: Physics, steps: int) -> str:
         """Some physics steps; returns what went wrong."""

@@ -65,19 +65,17 @@ class Episodes:
     """The environments of one process, by id. Every public method answers a request of the parent."""
 
     def __init__(
-        self, make: Callable[[str], Scene], names: dict[str, str], image_px: int, own_starts: str, close: Callable[[], None] = lambda: None
+        self, make: Callable[[str], Scene], names: dict[str, str], own_starts: str, close: Callable[[], None] = lambda: None
     ) -> None:
         """Hold no episode yet.
 
         Args:
             make: the scene of a task, made when an episode first needs it.
             names: observation entry of each array: `state`, `task`, all others are images.
-            image_px: height and width of images [pixel].
             own_starts: what to say where episodes are to start from states of a bank, which no scene here can.
             close: frees what the process will not free by itself.
         """
         self._make, self._names, self._own_starts, self.close = make, names, own_starts, close
-        self._blank = {key: np.zeros((image_px, image_px, 3), np.uint8) for key in names if key not in ("state", "task")}
         self._slots: dict[int, Slot] = {}
         self._scenes: dict[str, Scene] = {}
 
@@ -193,7 +191,7 @@ class Episodes:
 
     def _view(self, slot: Slot, image: bool) -> Arrays:
         """What the environment shows; its scene must be loaded if an image is wanted."""
-        images = self._scene(slot.task).images() if image else self._blank
+        images = self._scene(slot.task).images() if image else {}
         return images | {"state": slot.state, "task": np.array(slot.instruction)}
 
     def _scene(self, task: str) -> Scene:

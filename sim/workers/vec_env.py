@@ -255,7 +255,9 @@ class WorkerVecEnv:
             raise SimulationError(f"env_ids must be distinct and within 0..{self.num_envs - 1}, at least one, got {list(env_ids)}")
 
     def _observation(self, arrays: Arrays) -> Observation:
-        return {name: arrays[key] for key, name in self._names.items()}
+        """What workers show; images that they did not draw are black."""
+        shapes = {entry.name: (len(arrays["task"]), *entry.shape) for entry in self.spec.entries}
+        return {name: arrays[key] if key in arrays else np.zeros(shapes[name], np.uint8) for key, name in self._names.items()}
 
     def _chunk_step(self, arrays: Arrays) -> ChunkStep:
         names = {f"frames.{key}": name for key, name in (self._names | {PICTURE: PICTURE}).items()}

@@ -121,7 +121,7 @@ def test_a_grasp_survives_the_file_and_a_lighter_block(env: WorkerVecEnv, tmp_pa
     Bank(ABOUT, (held(env),)).save(tmp_path / "bank")
     state = Bank.load(tmp_path / "bank").states[0]
     still = np.zeros((1, 10, 5), np.float32)
-    still[..., -1] = 2 * float(state.arrays["command.opening"]) - 1
+    still[..., -1] = 2 * float(state.arrays["command"][7]) - 1
     randomize = Randomize(physics={"mass": (0.5, 0.5), "friction": (1.2, 1.2)}, timing={"action_delay_s": (0.03, 0.03)})  # type: ignore[arg-type]
     with sim.make("mujoco", ["lift"], 1, 1, image_px=32, randomize=randomize) as other:
         for where in (env, other):

@@ -34,7 +34,7 @@ def expert_targets(task: str, seed: int) -> tuple[list[np.ndarray], list[np.ndar
             step = env.step_chunk(env.expert_chunk([0], 1), [0], render="none")
             done = bool(step.done[0])
             command = env.snapshot([0])[0].command
-            targets.append(np.array([*command["joints"], command["opening"]], float))
+            targets.append(command[:8].astype(float))
             states.append(step.obs["observation.state"][0])
     assert step.terminated.all()
     return targets, states, said

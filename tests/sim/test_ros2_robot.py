@@ -207,7 +207,7 @@ def environment(task: str, seed: int, steps: int) -> tuple[list[np.ndarray], lis
             images.append(obs["observation.images.front"][0])
             obs = env.step_chunk(actions[:, step : step + 1], [0]).obs
             command = env.snapshot([0])[0].command
-            targets.append(np.array([*command["joints"], command["opening"]], float))
+            targets.append(command[:8].astype(float))
     return states, images, targets
 
 
