@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SUPERSAMPLE = 2
+"""Images are drawn so many times larger than they are shown, in every simulator: edges without steps tell where things are to a
+fraction of a pixel."""
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -38,3 +42,10 @@ class Camera:
     def position_m(self) -> np.ndarray:
         """`(3,)` in the world frame."""
         return np.array(self.lookat_m) - self.distance_m * self.rotation[:, 2]
+
+
+def shrink(images: np.ndarray) -> np.ndarray:
+    """Images as they are shown `(..., H, W, 3)` uint8, from those that were drawn."""
+    *rest, height, width, channels = images.shape
+    blocks = images.reshape(*rest, height // SUPERSAMPLE, SUPERSAMPLE, width // SUPERSAMPLE, SUPERSAMPLE, channels)
+    return np.rint(blocks.mean((-4, -2), dtype=np.float32)).astype(np.uint8)

@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 from mujoco.gl_context import GLContext
 
-from sim.camera import Camera
+from sim.camera import SUPERSAMPLE, Camera
 from sim.vec_env import SimulationError
 from sim.workers.process import RENDERER_HINT
 
@@ -22,8 +22,6 @@ DECIMATE_ABOVE = 1000
 """Meshes with at most so many triangles stay as they are."""
 KEEP = 0.25
 """Fraction of triangles kept in larger meshes."""
-SUPERSAMPLE = 2
-"""Images are drawn so many times larger and averaged down: smooth edges at a fraction of the cost of multisampling."""
 CREASE = np.cos(np.deg2rad(45))
 """Triangles whose normal differs more from the vertex normal are shaded flat."""
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -24,12 +26,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from sim.bare import BareSettings, steps_per_second
+from sim.bare import BareSettings
 from sim.isaaclab.env import IsaacVecEnv
 from sim.mujoco.env import MujocoVecEnv
-from sim.vec_env import SEED_RANGES
+from sim.vec_env import SEED_RANGES, ChunkStep
 from sim.workers.process import WorkerProcess
-from sim.workers.vec_env import WorkerVecEnv
+from sim.workers.vec_env import Pending, WorkerVecEnv
 
 CHUNK, IMAGE_PX = 8, 64
 WORKERS = 2
@@ -129,8 +131,8 @@ def _parts(settings: BenchSettings, backend: str, num_envs: int) -> Iterator[lis
     """How to measure each part of a simulator, in the order of `PARTS`."""
     with ExitStack() as stack:
 
-        def environment(env: WorkerVecEnv) -> Measure:
-            return _through(stack.enter_context(env), settings.task)
+        def environment(env: WorkerVecEnv, workers: int = 1) -> Measure:
+            return _through(stack.enter_context(env), settings.task, workers)
 
         def bare(module: str, workers: int) -> Measure:
             sizes = [num_envs // workers + (i < num_envs % workers) for i in range(workers)]
@@ -142,7 +144,7 @@ def _parts(settings: BenchSettings, backend: str, num_envs: int) -> Iterator[lis
         if backend == "mujoco":
             workers = min(WORKERS, num_envs)
             ours = MujocoVecEnv([settings.task], num_envs, workers, IMAGE_PX, horizon=NEVER, control="joint_delta")
-            yield [bare("sim.mujoco.bare", workers), environment(ours)]
+            yield [bare("sim.mujoco.bare", workers), environment(ours, workers)]
         else:
             envs = [
                 IsaacVecEnv([settings.task], num_envs, IMAGE_PX, horizon=NEVER, control="joint_delta", graph=graph)
@@ -151,15 +153,27 @@ def _parts(settings: BenchSettings, backend: str, num_envs: int) -> Iterator[lis
             yield [bare("sim.isaaclab.bare", 1), *map(environment, envs)]
 
 
-def _through(env: WorkerVecEnv, task: str) -> Measure:
-    """Of an environment, as the rollout engine uses it."""
-    ids, still = range(env.num_envs), np.zeros((env.num_envs, CHUNK, env.spec.action.dim), np.float32)
-    env.reset(ids, SEED_RANGES["train"][: env.num_envs], [task] * env.num_envs)
+def _through(env: WorkerVecEnv, task: str, workers: int) -> Measure:
+    """Of an environment whose workers always have a chunk under way, each at its own pace, as in the plain loop."""
+    groups = env.lockstep or tuple(tuple(range(worker, env.num_envs, workers)) for worker in range(workers))
+    env.reset(range(env.num_envs), SEED_RANGES["train"][: env.num_envs], [task] * env.num_envs)
 
-    def decide(draw: bool) -> None:
-        env.step_chunk(still, ids, render="last" if draw else "none")
+    def start(group: Sequence[int], draw: bool) -> Pending[ChunkStep]:
+        still = np.zeros((len(group), CHUNK, env.spec.action.dim), np.float32)
+        return env.submit_chunk(still, group, render="last" if draw else "none")
 
-    return lambda draw, seconds: steps_per_second(decide, env.num_envs * CHUNK, draw, seconds)
+    def measure(draw: bool, seconds: float) -> float:
+        began_s, done = time.perf_counter(), 0
+        under_way = deque((group, start(group, draw)) for group in groups)
+        while under_way:
+            group, chunk = under_way.popleft()
+            chunk.result()
+            done += len(group) * CHUNK
+            if time.perf_counter() - began_s < seconds:
+                under_way.append((group, start(group, draw)))
+        return done / (time.perf_counter() - began_s)
+
+    return measure
 
 
 def _together(processes: Sequence[WorkerProcess]) -> Measure:

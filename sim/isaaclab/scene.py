@@ -19,7 +19,7 @@ from isaaclab_newton.sim.schemas import MujocoRigidBodyCfg, NewtonArticulationCf
 from scipy.spatial.transform import Rotation
 
 from sim.cache import cache_folder
-from sim.camera import Camera
+from sim.camera import SUPERSAMPLE, Camera
 from sim.isaaclab.convert import robot_usd
 from sim.isaaclab.graph import NewtonCpuGraphManager, require_checked_versions
 from sim.isaaclab.usd import linear, write_body, write_fixture, write_table
@@ -153,8 +153,8 @@ def _camera(camera: Camera, image_px: int) -> CameraCfg:
             convention="opengl",
         ),
         data_types=["rgb"],
-        width=image_px,
-        height=image_px,
+        width=image_px * SUPERSAMPLE,
+        height=image_px * SUPERSAMPLE,
         spawn=sim_utils.PinholeCameraCfg(
             focal_length=aperture / (2 * np.tan(np.radians(camera.fovy_deg) / 2)), horizontal_aperture=aperture, clipping_range=CLIPPING_M
         ),

@@ -18,7 +18,7 @@ from newton import Model, State
 from newton.sensors import SensorTiledCamera
 from scipy.spatial.transform import Rotation
 
-from sim.camera import Camera
+from sim.camera import SUPERSAMPLE, Camera, shrink
 from sim.isaaclab.scene import BACKGROUND, CLIPPING_M
 from sim.looks import Rgb, moved, recoloured, tilted
 from sim.randomize import Variation
@@ -43,8 +43,8 @@ class Stage:
             max_distance=CLIPPING_M[1],
         )
         self._sensor = SensorTiledCamera(self._clone, default_render_config=config)
-        self._image = self._sensor.utils.create_color_image_output(px, px)
-        self._bodies, self._camera, self._px = model.body_count // model.world_count, camera, px
+        self._image = self._sensor.utils.create_color_image_output(px * SUPERSAMPLE, px * SUPERSAMPLE)
+        self._bodies, self._camera, self._px = model.body_count // model.world_count, camera, px * SUPERSAMPLE
         assert self._clone.shape_color is not None
         self._colours = wp.to_torch(self._clone.shape_color)
         self._nominal = self._colours.cpu().tolist()
@@ -67,9 +67,9 @@ class Stage:
             color_image=self._image,
             clear_data=SensorTiledCamera.ClearData(clear_color=BACKGROUND),
         )
-        image = self._image.numpy()[0, 0].view(np.uint8).reshape(self._px, self._px, 4)[..., :3]
+        image = shrink(self._image.numpy()[0, 0].view(np.uint8).reshape(self._px, self._px, 4)[..., :3])
         if variation.light_intensity == 1.0:
-            return image.copy()
+            return image
         return np.rint(image * variation.light_intensity).clip(0, 255).astype(np.uint8)  # as MuJoCo does: by what is shown
 
     def _paint(self, v: Variation) -> None:

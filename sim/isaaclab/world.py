@@ -12,6 +12,7 @@ import torch
 from isaaclab.scene import InteractiveScene
 from isaaclab.sim import SimulationContext
 
+from sim.camera import shrink
 from sim.control import Command
 from sim.isaaclab.clones import Clones, Snapshot
 from sim.robots import Robot
@@ -113,7 +114,7 @@ class IsaacWorld(Clones):
         if drawn is None:
             camera = self._interactive["camera"]
             camera.update(0.0, force_recompute=True)
-            drawn = self._drawn = camera.data.output["rgb"].torch.cpu().numpy().copy()
+            drawn = self._drawn = shrink(camera.data.output["rgb"].torch.cpu().numpy())
         return drawn[rows]
 
     def save(self, env_ids: Sequence[int]) -> list[Snapshot]:
