@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from sim.camera import Camera
+from sim.camera import Camera, shrink
 from sim.metaworld.tasks import CAMERAS as METAWORLD
 from sim.render import RenderContext, Renderer
 from sim.tabletop import CAMERAS as TABLETOP
@@ -44,3 +44,10 @@ def test_by_hand() -> None:
     assert camera.rotation @ (1, 0, 0) == pytest.approx((1, 0, 0))
     assert camera.rotation @ (0, 1, 0) == pytest.approx((0, 0, -1))
     assert camera.rotation @ (0, 0, 1) == pytest.approx((0, 1, 0))
+
+
+def test_drawn_images_shrink_to_the_mean_of_each_block() -> None:
+    drawn = np.zeros((1, 4, 2, 3), np.uint8)
+    drawn[0, :2, :, 0] = [[10, 20], [30, 41]]  # 25.25
+    drawn[0, 2:, :, 2] = [[255, 255], [255, 254]]  # 254.75
+    np.testing.assert_array_equal(shrink(drawn), [[[[25, 0, 0]], [[0, 0, 255]]]])

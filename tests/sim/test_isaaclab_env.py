@@ -60,7 +60,7 @@ def test_observations_follow_the_spec_and_start_as_in_mujoco(env: IsaacVecEnv) -
     np.testing.assert_allclose(obs[STATE], same[STATE], atol=1e-6)
     np.testing.assert_array_equal(obs[TEXT], same[TEXT])
     difference = np.abs(obs[IMAGE].astype(int) - same[IMAGE])
-    assert difference.mean() < 8 and np.median(difference) < 4, "the same scene looks different in the two backends"
+    assert difference.mean() < 3 and np.percentile(difference, 99) < 30, "the same scene looks different in the two backends"
     assert obs[IMAGE].std() > 20
 
 
