@@ -32,8 +32,6 @@ from sim.vec_env import Demonstration, Render, SimulationError
 
 Arrays = dict[str, np.ndarray]
 
-NONE = np.zeros(0, np.float32)
-"""The command of an episode that has not begun."""
 SETTLE = 8
 """Control steps in success that a demonstration goes on for: what it shows ends where the expert rests, not where success begins."""
 
@@ -108,7 +106,7 @@ class Episodes:
             start = task.draw(seed if state is None else state.seed)
             instruction = task.instruction(start, seed, self._settings.paraphrases)
             variation = self._randomizer.draw(seed, task.scene, self._robot) if self._varies.anything else None
-            self._slots[env] = Slot(name, seed, instruction, 0, False, start.goal, NONE, variation=variation)
+            self._slots[env] = Slot(name, seed, instruction, 0, False, start.goal, np.empty(0, np.float32), variation=variation)
             starts.append(start)
         for task, rows in self._by_task(ids):
             self._vary([ids[row] for row in rows], task)
@@ -208,7 +206,7 @@ class Episodes:
             executed = np.clip(noisy, -1.0, 1.0).astype(np.float32)
             success = self._advance(acting, torch.as_tensor(executed))[0]
             for i, row in enumerate(rows):
-                view = {key: rows[i] for key, rows in views.items() if key != "task"}
+                view = {key: values[i] for key, values in views.items() if key != "task"}
                 steps[row].append(view | {"action": labels[i], "executed": executed[i], "success": success[i]})
         out = np.empty(len(ids), object)
         out[:] = [self._demonstration(env, taken, render) for env, taken in zip(ids, steps, strict=True)]
