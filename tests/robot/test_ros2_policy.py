@@ -60,7 +60,7 @@ def environment(bundle: Path, instruction: str, decisions: int) -> np.ndarray:
             for step in range(policy.bundle.spec.executed):
                 obs = env.step_chunk(chunk[:, step : step + 1], [0]).obs
                 command = env.snapshot([0])[0].command
-                targets.append(np.array([*command["joints"], command["opening"]], float))
+                targets.append(command[:8].astype(float))
     return np.array(targets)
 
 
