@@ -9,7 +9,7 @@ import torch
 
 from sim.control import Waypoint
 from sim.scene import Body, Rgb, Scene, Shape
-from sim.state import Goal, SceneState, chosen, turned, wrap, yaw
+from sim.state import Goal, SceneState, chosen, tool_yaw, wrap, yaw
 
 COLOURS: dict[str, Rgb] = {
     "red": (0.85, 0.1, 0.1),
@@ -25,6 +25,14 @@ HOLD = 0.42
 """Gripper opening command that squeezes a block, which is 0.5 wide in these units."""
 RELEASED = 0.6
 """Gripper opening above which no block is held."""
+BETWEEN = 0.019
+"""How far from the middle between open fingers a block may be: closing, they push it there [m]."""
+ALONG = 0.014
+"""How far from the middle of the fingers' pads, along them, a block may be held [m]."""
+TWIST = 0.35
+"""How far from parallel to a block's faces fingers that stand around it may be: closing, they turn it [rad]."""
+AROUND = 0.06
+"""Height over a block's centre from which on the fingers stand around it [m]."""
 APART = 0.11
 """Least distance between blocks at the start: open fingers fit between them [m]."""
 REGION = ((0.38, 0.62), (-0.2, 0.2))
@@ -77,20 +85,30 @@ def target_distance(state: SceneState, goal: Goal) -> torch.Tensor:
 
 
 def grasp_yaw(state: SceneState, goal: Goal) -> torch.Tensor:
-    """Tool yaw that closes the fingers on two faces of the named block, the nearest to straight ahead `(B,)`."""
-    return wrap(yaw(chosen(state.body_quat, goal["target"])), math.pi / 2)
+    """Tool yaw that closes the fingers on two faces of the named block, the nearest to the tool's `(B,)`."""
+    tool = tool_yaw(state)
+    return tool + wrap(yaw(chosen(state.body_quat, goal["target"])) - tool, math.pi / 2)
+
+
+def grasp_error(state: SceneState, goal: Goal) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Distances of the named block's centre from the tool: along the fingers' pads, along their way, and up, each `(B,)` [m]."""
+    x, y, z = (target_pos(state, goal) - state.tcp_pos).unbind(1)
+    cos, sin = tool_yaw(state).cos(), tool_yaw(state).sin()
+    return (cos * x + sin * y).abs(), (cos * y - sin * x).abs(), z.abs()
 
 
 def holding(state: SceneState, goal: Goal) -> torch.Tensor:
     """Whether the named block is between closed fingers, `(B,)` bool."""
-    offset = (state.tcp_pos - target_pos(state, goal)).abs()
-    return (offset[:, :2].amax(1) < 0.015) & (offset[:, 2] < 0.018) & (state.opening > 0.3) & (state.opening < 0.56)
+    along, between, height = grasp_error(state, goal)
+    return (along < 0.022) & (between < 0.022) & (height < 0.022) & (state.opening > 0.435) & (state.opening < 0.56)
 
 
 def carry(state: SceneState, goal: Goal, destination: torch.Tensor, hover: float = HOVER, precision: float = 0.02) -> Waypoint:
     """Grasp the named block from above, then take it to `destination` `(B, 3)`, the tool's position there.
 
-    The phases follow from the state: go above the block, down with open fingers, close, then up and across.
+    The phases follow from the state: go above the block, down with open fingers, close, then up and across. It goes down
+    from where it is exactly above, but does not start anew for an error that closing fingers forgive, which a policy that
+    learns from what it says cannot see.
 
     Args:
         state: of the scene.
@@ -100,17 +118,19 @@ def carry(state: SceneState, goal: Goal, destination: torch.Tensor, hover: float
         precision: how near the tool must be to the destination in the plane before it goes down there [m].
     """
     block, tool, turn = target_pos(state, goal), state.tcp_pos, grasp_yaw(state, goal)
-    held = holding(state, goal)
-    aligned = ((tool[:, :2] - block[:, :2]).norm(dim=1) < 0.01) & turned(state, turn)
-    low = (tool[:, 2] - block[:, 2]).abs() < 0.012
+    along, between, height = grasp_error(state, goal)
+    twist, held = (turn - tool_yaw(state)).abs(), holding(state, goal)
+    over = (torch.hypot(along, between) < 0.01) & (twist < 0.1)
+    around = (height < AROUND) & (between < BETWEEN) & (along < 0.045) & (twist < TWIST)
+    ready = around & (height < 0.015) & (along < ALONG)
     above = torch.cat([block[:, :2], block[:, 2:] + hover - HALF], 1)
-    grasp = torch.where(aligned[:, None], block, above)
+    grasp = torch.where((over | around)[:, None], block, above)
     across = (tool[:, :2] - destination[:, :2]).norm(dim=1) > precision
     rising = across & (tool[:, 2] < hover - 0.04)
     xy = torch.where(rising[:, None], tool[:, :2], destination[:, :2])
-    height = torch.where(across, hover, destination[:, 2])
-    opening = torch.where(held | (aligned & low), HOLD, 1.0).to(tool)
-    return Waypoint(torch.where(held[:, None], torch.cat([xy, height[:, None]], 1), grasp), turn, opening)
+    carried = torch.cat([xy, torch.where(across, hover, destination[:, 2])[:, None]], 1)
+    opening = torch.where(held | ready, HOLD, 1.0).to(tool)
+    return Waypoint(torch.where(held[:, None], carried, grasp), turn, opening)
 
 
 def let_go(state: SceneState, waypoint: Waypoint, there: torch.Tensor, away: torch.Tensor) -> Waypoint:

@@ -17,6 +17,7 @@ from sim.robots import ARM7
 from sim.scene import Fixture, Scene, Shape
 from sim.state import SceneState, rotation_matrix, tool_yaw, wrap, yaw
 from sim.tasks import TASKS, button
+from sim.tasks.blocks import HOVER, grasp_yaw, holding, target_pos
 from sim.tasks.task import Start, Task, scatter
 
 each_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -210,3 +211,48 @@ def test_pressing_every_button_is_no_success() -> None:
     assert task.success(replace(state, fixture=down), goal).all()
     down[0, 1] = button.TRAVEL
     assert not task.success(replace(state, fixture=down), goal).any()
+
+
+@pytest.mark.parametrize(
+    "error", [(0.0, 0.0, 0.0), (0.013, 0.0, 0.0), (-0.03, 0.0, 0.0), (0.0, 0.017, 0.0), (0.0, -0.017, 0.0), (0.0, 0.0, 0.3)]
+)
+def test_a_grasp_that_closing_fingers_forgive_is_not_started_anew(error: tuple[float, float, float]) -> None:
+    """The tool stands `error` off the block, in metres along the pads and between the fingers, and turned by radians."""
+    task, seed = TASKS["lift"], 1
+    physics, goal = started(task, seed), goal_of(task, seed)
+    limits, command = torch.as_tensor(physics.limits), hold(state_of(physics))
+
+    def go(waypoint: Waypoint) -> None:
+        nonlocal command
+        state = state_of(physics)
+        command = follow("ee_delta", ARM7, command, towards("ee_delta", ARM7, command, waypoint, state, limits), state, limits)
+        physics.command(command.joints[0].numpy(), float(command.opening))
+        physics.step()
+
+    block, turn = target_pos(state_of(physics), goal), grasp_yaw(state_of(physics), goal) + error[2]
+    cos, sin = float(turn.cos()), float(turn.sin())
+    there = block + torch.tensor([[cos * error[0] - sin * error[1], sin * error[0] + cos * error[1], 0.0]])
+    for height in (HOVER, 0.0):
+        for _ in range(40):
+            go(Waypoint(there + torch.tensor([0.0, 0.0, height]), turn, torch.ones(1)))
+    touched = (target_pos(state_of(physics), goal) - block).norm()
+    assert touched < 1e-3, "the fingers came down on the block"
+    for _ in range(40):
+        state = state_of(physics)
+        if holding(state, goal):
+            break
+        assert state.tcp_pos[0, 2] < block[0, 2] + 0.02, "went up for another try"
+        go(task.expert(state, goal))
+    for _ in range(40):
+        go(task.expert(state_of(physics), goal))
+    assert task.success(state_of(physics), goal)
+
+
+def test_a_grasp_beside_the_block_is_started_anew() -> None:
+    task, seed = TASKS["lift"], 1
+    goal, state = goal_of(task, seed), state_of(started(task, seed))
+    block = target_pos(state, goal)
+    beside = replace(state, tcp_pos=block + torch.tensor([[0.03, 0.03, 0.0]]), opening=torch.tensor([0.41]))
+    waypoint = task.expert(beside, goal)
+    assert waypoint.opening == 1
+    torch.testing.assert_close(waypoint.tool, torch.cat([block[:, :2], torch.full((1, 1), HOVER)], 1))
