@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from vla_rl.demo import GRIDS as DEMOS
 from vla_rl.grid import Plan, Run, load_grid, order
 from vla_rl.results import load_results, summarise
 
@@ -42,6 +43,15 @@ def test_records_belong_to_the_grid_and_to_clean_commits(path: Path) -> None:
     assert found, "every committed grid has been run"
     assert {file.stem for file in folder_of(plan).glob("*.json")} == set(found), "no record of a cell that the grid lacks"
     assert not [name for name, record in found.items() if record["dirty"] or not record["commit"]]
+
+
+@pytest.mark.parametrize(("sim", "grid"), DEMOS.items())
+def test_each_demo_improves_a_student_in_its_own_simulator(sim: str, grid: str) -> None:
+    plan = plan_of(ROOT / "configs" / "grids" / f"{grid}.yaml")
+    found = records(plan)
+    success = {cell: found[f"{cell}-s0"]["result"]["evaluation"]["success"] for cell in ("student", "opd", "teacher")}
+    assert success["student"] < success["opd"] and success["student"] < success["teacher"]
+    assert all((f"--sim.backend {sim}" in record["command"]) == (sim != "metaworld") for record in found.values())
 
 
 def test_the_main_job_reaches_what_its_presets_expect() -> None:
