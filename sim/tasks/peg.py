@@ -93,7 +93,8 @@ def expert(state: SceneState, goal: Goal) -> Waypoint:
     tool, error = state.tcp_pos, offset(state, goal)
     aim = (hole_pos(state, goal) - end_pos(state))[:, :2]
     inside = (aim.abs().amax(1) < HOLE) & (error[:, 2] > PLATE - RIM)
-    aside = torch.where(inside[:, None], error[:, :2].clamp(-0.8 * PRECISION, 0.8 * PRECISION), aim)
+    little = error[:, :2] / (error[:, :2].norm(dim=1, keepdim=True) / (0.8 * PRECISION)).clamp_min(1)  # near enough to go on down
+    aside = torch.where(inside[:, None], little, aim)
     below = (error[:, 2:] + 0.003).clamp_min(-LOWER)
     held = {"target": torch.full_like(goal["target"], PEG)}
     away = torch.cat([tool[:, :2], tool[:, 2:] + 0.05], 1)

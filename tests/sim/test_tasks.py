@@ -16,7 +16,7 @@ from sim.mujoco.physics import Physics
 from sim.robots import ARM7
 from sim.scene import Fixture, Scene, Shape
 from sim.state import SceneState, rotation_matrix, tool_yaw, wrap, yaw
-from sim.tasks import TASKS, button
+from sim.tasks import TASKS, button, peg
 from sim.tasks.blocks import HOVER, grasp_yaw, holding, target_pos
 from sim.tasks.task import Start, Task, scatter
 
@@ -256,3 +256,15 @@ def test_a_grasp_beside_the_block_is_started_anew() -> None:
     waypoint = task.expert(beside, goal)
     assert waypoint.opening == 1
     torch.testing.assert_close(waypoint.tool, torch.cat([block[:, :2], torch.full((1, 1), HOVER)], 1))
+
+
+def test_a_peg_whose_shaft_is_in_the_hole_is_lowered_however_far_its_head_is_off() -> None:
+    task, seed = TASKS["peg"], 1
+    goal, state = goal_of(task, seed), state_of(started(task, seed))
+    bodies = state.body_pos.clone()
+    bodies[:, peg.PEG] = peg.hole_pos(state, goal) + torch.tensor([0.012, 0.012, 0.03])
+    held = replace(state, body_pos=bodies, tcp_pos=bodies[:, peg.PEG], opening=torch.tensor([0.48]))
+    assert task.expert(held, goal).tool[0, 2] < held.tcp_pos[0, 2]
+    above = replace(held, body_pos=bodies + torch.tensor([0.0, 0.0, 0.02]), tcp_pos=bodies[:, peg.PEG] + torch.tensor([0.0, 0.0, 0.02]))
+    above.body_pos[:, : peg.PEG] = bodies[:, : peg.PEG]
+    assert task.expert(above, goal).tool[0, 2] > above.tcp_pos[0, 2], "not over the hole yet"
