@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 SUPERSAMPLE = 2
@@ -44,8 +45,7 @@ class Camera:
         return np.array(self.lookat_m) - self.distance_m * self.rotation[:, 2]
 
 
-def shrink(images: np.ndarray) -> np.ndarray:
-    """Images as they are shown `(..., H, W, 3)` uint8, from those that were drawn."""
-    offsets = range(SUPERSAMPLE)
-    parts = [images[..., y::SUPERSAMPLE, x::SUPERSAMPLE, :] for y in offsets for x in offsets]  # six times as fast as a mean over blocks
-    return np.rint(sum(parts, start=np.zeros((), np.float32)) / len(parts)).astype(np.uint8)
+def shrink(image: np.ndarray) -> np.ndarray:
+    """An image as it is shown `(H, W, 3)` uint8, from the one that was drawn."""
+    height, width, _ = image.shape
+    return cv2.resize(image, (width // SUPERSAMPLE, height // SUPERSAMPLE), interpolation=cv2.INTER_AREA)

@@ -8,13 +8,12 @@ from __future__ import annotations
 import copy
 from functools import cache
 
-import cv2
 import fast_simplification
 import mujoco
 import numpy as np
 from mujoco.gl_context import GLContext
 
-from sim.camera import SUPERSAMPLE, Camera
+from sim.camera import SUPERSAMPLE, Camera, shrink
 from sim.vec_env import SimulationError
 from sim.workers.process import RENDERER_HINT
 
@@ -88,8 +87,7 @@ class Renderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)  # other renderers share the GL context
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(image, None, self._rect, self._context)
-        px = self._rect.height // SUPERSAMPLE
-        return cv2.resize(image[::-1], (px, px), interpolation=cv2.INTER_AREA)
+        return shrink(image[::-1])
 
 
 def simplify_meshes(model: mujoco.MjModel) -> None:

@@ -201,7 +201,7 @@ def compare(args: list[str]) -> None:
 
 
 def demo(args: list[str]) -> None:
-    """`vla-rl demo [--sim metaworld|mujoco|isaaclab]`: resumable, about a quarter of an hour on two cores."""
+    """`vla-rl demo [--sim metaworld|mujoco|isaaclab]`: resumable, 12 to 21 minutes on two cores."""
     from vla_rl.demo import GRIDS, demo
 
     parser = make_parser("demo", "Collect, train a teacher and a student, distil, evaluate, report. Run it again to resume.")

@@ -114,7 +114,7 @@ class IsaacWorld(Clones):
         if drawn is None:
             camera = self._interactive["camera"]
             camera.update(0.0, force_recompute=True)
-            drawn = self._drawn = shrink(camera.data.output["rgb"].torch.cpu().numpy())
+            drawn = self._drawn = np.stack([shrink(image) for image in camera.data.output["rgb"].torch.cpu().numpy()])
         return drawn[rows]
 
     def save(self, env_ids: Sequence[int]) -> list[Snapshot]:

@@ -47,7 +47,7 @@ def test_by_hand() -> None:
 
 
 def test_drawn_images_shrink_to_the_mean_of_each_block() -> None:
-    drawn = np.zeros((1, 4, 2, 3), np.uint8)
-    drawn[0, :2, :, 0] = [[10, 20], [30, 41]]  # 25.25
-    drawn[0, 2:, :, 2] = [[255, 255], [255, 254]]  # 254.75
-    np.testing.assert_array_equal(shrink(drawn), [[[[25, 0, 0]], [[0, 0, 255]]]])
+    drawn = np.zeros((4, 2, 3), np.uint8)
+    drawn[:2, :, 0] = [[10, 20], [30, 41]]  # 25.25
+    drawn[2:, :, 2] = [[255, 255], [255, 254]]  # 254.75
+    np.testing.assert_array_equal(shrink(drawn), [[[25, 0, 0]], [[0, 0, 255]]])
