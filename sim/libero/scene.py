@@ -107,6 +107,7 @@ class Scene:
         """The scripted expert's action `(7,)` float32. Raises `SimulationError` where a task has none."""
         if TASKS[self._task][0] != "libero_object":
             raise SimulationError(f"task '{self._task}' has no scripted expert; those of libero_object have one")
+        self._locate()
         thing, container = self._env.obj_of_interest
         robot, body = self._env.robots[0], self._env.get_object(thing)
         above = max(0.0, float(body.top_offset[2]) - FINGER_M)  # tall things are grasped near their top
@@ -128,6 +129,7 @@ class Scene:
 
     def privileged(self) -> np.ndarray:
         """`(22,)` float32: the state entry, and position and quaternion of up to two objects that the task is about."""
+        self._locate()
         poses = [self._pose(name) for name in self._env.obj_of_interest[:2]]
         return np.concatenate([self._state, *poses, np.zeros(7 * (2 - len(poses)))]).astype(np.float32)
 
@@ -151,8 +153,7 @@ class Scene:
         robot = self._env.robots[0]
         self._model.body_pos[:], self._model.body_quat[:], self._model.site_rgba[:] = state.body_pos, state.body_quat, state.site_rgba
         mujoco.mj_setState(self._model, self._data, state.physics, PHYSICS)
-        mujoco.mj_forward(self._model, self._data)
-        mujoco.mj_setState(self._model, self._data, state.physics, PHYSICS)  # mj_forward has changed the solver's warm start
+        self._locate()
         robot.controller.goal_pos, robot.controller.goal_ori = (part.copy() for part in state.goal)
         robot.controller.new_update = True
         robot.gripper.current_action = state.gripper.copy()
@@ -208,6 +209,12 @@ class Scene:
 
     def _seen(self) -> np.ndarray:
         return np.concatenate([self._before, self._model.site_rgba.ravel()])
+
+    def _locate(self) -> None:
+        """Bring poses and contacts up to date: a step leaves those of shortly before its end. Stepping on is not disturbed."""
+        physics = self._physics()
+        mujoco.mj_forward(self._model, self._data)
+        mujoco.mj_setState(self._model, self._data, physics, PHYSICS)  # mj_forward has changed the solver's warm start
 
     def _physics(self) -> np.ndarray:
         physics = np.empty(mujoco.mj_stateSize(self._model, PHYSICS))

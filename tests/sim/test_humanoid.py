@@ -18,6 +18,7 @@ from sim.humanoid.g1 import ARM_JOINTS, BODY_JOINTS, CONTROL_STEPS
 from sim.humanoid.pushes import FORCE_N, LASTS_S, PERIOD_S, push
 from sim.vec_env import PICTURE, SimulationError
 from sim.workers.vec_env import WorkerVecEnv
+from tests.sim.contract import check_expert_chunk, check_neighbours, check_observations, check_restore, check_starts
 
 PROFILE = Path(__file__).parents[2] / "configs" / "robots" / "g1_arms.yaml"
 STEPS = 600
@@ -112,23 +113,18 @@ def test_instructions_name_both_spots_and_mirror_the_right_one():
 
 def test_environments_follow_the_contract():
     with env() as envs:
-        first = envs.reset([0, 1], [5, 6], ["hands"] * 2)
-        assert set(first) == {"observation.state", "task"}
-        assert first["observation.state"].shape == (2, 28)
-        again = envs.reset([1, 0], [5, 6], ["hands"] * 2)
-        assert np.array_equal(first["observation.state"], again["observation.state"][[0, 1]])
-        chunk = envs.expert_chunk([0, 1], 8)
-        saved = envs.snapshot([0, 1])
-        step = envs.step_chunk(chunk, [0, 1], render="all")
-        assert len(step.frames) == 8 and set(step.frames[0]) == {"observation.state", PICTURE}
-        first_picture, last_picture = step.frames[0][PICTURE][0], step.frames[-1][PICTURE][0]
-        assert first_picture.dtype == np.uint8 and not np.array_equal(first_picture, last_picture), "the arms moved"
-        envs.restore([1, 0], saved)
-        swapped = envs.step_chunk(chunk, [1, 0])
-        assert np.array_equal(step.obs["observation.state"], swapped.obs["observation.state"])
-        errors = step.obs["observation.state"][:, 14:]
-        assert np.abs(errors).max() > 0.01
+        obs = check_observations(envs, [0, 1], [5, 6], ["hands"] * 2)
+        assert set(obs) == {"observation.state", "task"} and obs["observation.state"].shape == (2, 28)
+        check_starts(envs, [0, 1], [1, 0], ["hands"] * 2)
+        check_restore(envs, [0, 1], [1, 0], ["hands"] * 2)
+        check_neighbours(envs, [0, 1], ["hands"] * 2)
+        check_expert_chunk(envs, [0, 1], ["hands"] * 2)
         assert envs.privileged([0, 1]).shape == (2, 57)
+        step = envs.step_chunk(envs.expert_chunk([0, 1], 8), [0, 1], render="all")
+        assert len(step.frames) == 8 and set(step.frames[0]) == {"observation.state", PICTURE}
+        first, last = step.frames[0][PICTURE][0], step.frames[-1][PICTURE][0]
+        assert first.dtype == np.uint8 and not np.array_equal(first, last), "the arms moved"
+        assert np.abs(step.obs["observation.state"][:, 14:]).max() > 0.01, "joints lag behind their targets"
 
 
 def test_a_divergence_stays_in_its_own_environment():
@@ -215,14 +211,7 @@ def test_an_episode_is_filmed_though_the_policy_sees_nothing(tmp_path: Path):
     from vla_rl.video import Episode, save_media
 
     with env() as envs:
-        spec = PolicySpec(
-            embodiment=envs.spec.embodiment,
-            entries=envs.spec.entries,
-            action=envs.spec.action,
-            control_hz=envs.spec.control_hz,
-            chunk=16,
-            executed=16,
-        )
+        spec = PolicySpec(**vars(envs.spec), chunk=16, executed=16)
         save_media(VlaPolicy(PolicyConfig(), spec), envs, [Episode("hands", seed) for seed in (1, 2)], 1, tmp_path)
     assert (tmp_path / "contact_sheet.png").is_file() and (tmp_path / "videos" / "hands-1.mp4").stat().st_size > 1000
 

@@ -13,6 +13,7 @@ from sim.humanoid.env import HumanoidVecEnv
 from sim.humanoid.g1 import ARM_JOINTS
 from sim.humanoid.pushes import push
 from sim.vec_env import PICTURE
+from tests.sim.contract import check_neighbours, check_restore, noise
 
 pytestmark = [
     pytest.mark.skipif(find_spec("isaaclab") is None, reason="needs the extra 'isaac'"),
@@ -38,8 +39,9 @@ def mujoco() -> Iterator[HumanoidVecEnv]:
         yield env
 
 
-def noise(seed: int, n: int, length: int) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, (n, length, len(ARM_JOINTS))).astype(np.float32)
+def arms(seed: int, n: int, length: int) -> np.ndarray:
+    """Random actions."""
+    return noise(seed, n, length, len(ARM_JOINTS))
 
 
 def told(env: HumanoidVecEnv, change: np.ndarray, steps: int) -> np.ndarray:
@@ -64,7 +66,7 @@ def test_episodes_start_and_go_on_as_in_mujoco(env: HumanoidVecEnv, mujoco: Huma
     before = env.privileged(EVERYONE)
     np.testing.assert_allclose(before, mujoco.privileged(EVERYONE), atol=1e-6)
     np.testing.assert_allclose(env.expert_chunk(EVERYONE, 8), mujoco.expert_chunk(EVERYONE, 8), atol=1e-3)
-    actions = noise(0, N, 16)
+    actions = arms(0, N, 16)
     here, there = (each.step_chunk(actions, EVERYONE) for each in (env, mujoco))
     np.testing.assert_allclose(here.obs[STATE], there.obs[STATE], atol=2e-4)
     np.testing.assert_allclose(here.reward, there.reward, atol=2e-4)
@@ -105,31 +107,18 @@ def test_it_stands_for_ten_seconds_and_falls_when_its_arms_throw_it(env: Humanoi
 
 
 def test_restore_repeats_bit_for_bit_in_any_environment(env: HumanoidVecEnv) -> None:
+    check_restore(env, [0, 1], [3, 2], NAMES[:2])
+
+
+def test_a_picture_is_drawn_of_every_step(env: HumanoidVecEnv) -> None:
     env.reset([0, 1], SEEDS[:2], NAMES[:2])
-    env.step_chunk(env.expert_chunk([0, 1], 12), [0, 1])
-    before, actions = env.snapshot([0, 1]), noise(2, 2, 12)
-    seen = env.restore([0, 1], before)
-    first = env.step_chunk(actions, [0, 1], render="all")
-    picture = first.frames[0][PICTURE]
-    assert picture.shape == (2, 192, 192, 3) and not np.array_equal(picture, first.frames[-1][PICTURE]), "the arms moved"
-    env.reset([2, 3], [9, 9], NAMES[:2])
-    again = env.restore([3, 2], before)
-    np.testing.assert_array_equal(again[STATE], seen[STATE])
-    second = env.step_chunk(actions, [3, 2])
-    for name in ("reward", "success", "executed"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    np.testing.assert_array_equal(first.obs[STATE], second.obs[STATE])
-    np.testing.assert_array_equal(env.privileged([0, 1]), env.privileged([3, 2]))
+    frames = env.step_chunk(env.expert_chunk([0, 1], 12), [0, 1], render="all").frames
+    assert len(frames) == 12 and frames[0][PICTURE].shape == (2, 192, 192, 3)
+    assert not np.array_equal(frames[0][PICTURE], frames[-1][PICTURE]), "the arms moved"
 
 
 def test_environments_that_are_left_out_do_not_move(env: HumanoidVecEnv) -> None:
-    actions = noise(3, N, 16)
-    env.reset(EVERYONE, SEEDS, NAMES)
-    together = env.step_chunk(actions, EVERYONE)
-    env.reset(EVERYONE, SEEDS, NAMES)
-    early, late = (env.step_chunk(actions[rows], rows) for rows in ([0, 1], [2, 3]))
-    np.testing.assert_array_equal(np.concatenate([early.obs[STATE], late.obs[STATE]]), together.obs[STATE])
-    np.testing.assert_array_equal(np.concatenate([early.reward, late.reward]), together.reward)
+    check_neighbours(env, EVERYONE, NAMES)
 
 
 def test_demonstrations_rest_at_the_goal_and_replay(env: HumanoidVecEnv) -> None:
@@ -147,15 +136,15 @@ def test_a_divergence_stays_in_its_own_environment(env: HumanoidVecEnv) -> None:
     [broken] = env.snapshot([0])
     broken.physics.clone.velocities[:] = np.nan
     env.restore([0], [broken])
-    step = env.step_chunk(noise(1, 2, 4), [0, 1])
+    step = env.step_chunk(arms(1, 2, 4), [0, 1])
     assert step.diverged.tolist() == [True, False] and step.truncated.tolist() == [True, False]
     assert step.executed.tolist() == [1, 4] and np.isfinite(step.obs[STATE]).all() and np.isfinite(step.reward).all()
     env.reset([0], [5], NAMES[:1])
-    assert not env.step_chunk(noise(1, 1, 4), [0]).done.any()
+    assert not env.step_chunk(arms(1, 1, 4), [0]).done.any()
 
 
 def test_the_recorded_step_is_the_eager_step(env: HumanoidVecEnv) -> None:
-    actions, results = noise(4, N, 3), []
+    actions, results = arms(4, N, 3), []
     with HumanoidVecEnv(["hands"], N, backend="isaaclab", graph=False) as eager:
         for each in (env, eager):
             each.reset(EVERYONE, SEEDS, NAMES)

@@ -20,7 +20,7 @@ from sim.robots import ARM7
 from sim.settings import Settings
 from sim.tasks import TASKS
 from sim.workers.process import WorkerProcess
-from tests.sim.same import assert_same, assert_same_step, noise
+from tests.sim.contract import assert_same, assert_same_step, noise
 from tests.sim.test_randomize import WIDE
 
 pytestmark = [

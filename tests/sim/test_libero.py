@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import sim
-from policies.interface import PolicySpec, UserError
+from policies.interface import UserError
 from sim.libero.expert import OPEN, Seen, act
 from sim.libero.library import environment
 from sim.vec_env import SEED_RANGES, SimulationError
 from sim.workers.vec_env import WorkerVecEnv
+from tests.sim import contract
+from tests.sim.contract import assert_same, check_expert_chunk, check_observations, check_restore
 from tests.vla_rl.test_cli import preset
 from vla_rl.cli import main
 from vla_rl.config import EvalConfig
@@ -34,27 +36,14 @@ def env() -> Iterator[WorkerVecEnv]:
 
 
 def noise(seed: int, length: int) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, (1, length, 7)).astype(np.float32)
-
-
-def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    """Random actions of one environment."""
+    return contract.noise(seed, 1, length, 7)
 
 
 def test_observations_follow_the_spec(env: WorkerVecEnv) -> None:
-    found = env.spec
-    spec = PolicySpec(
-        embodiment=found.embodiment, entries=found.entries, action=found.action, control_hz=found.control_hz, chunk=8, executed=8
-    )
-    obs = env.reset([1, 0], [TEST, 3], [SOUP, SOUP])
-    spec.check(obs)
-    assert (found.control_hz, found.action.dim, env.horizon, env.test_states) == (20.0, 7, 280, 50)
-    assert obs[TEXT][0] == "pick up the alphabet soup and place it in the basket"
-    assert obs[FRONT].std() > 20 and obs[WRIST].std() > 20
-    [state] = [entry for entry in spec.entries if entry.kind == "state"]
-    assert ((np.array(state.low) <= obs[STATE]) & (obs[STATE] <= np.array(state.high))).all()
+    obs = check_observations(env, [1, 0], [TEST, 3], [SOUP, SOUP])
+    assert (env.spec.control_hz, env.spec.action.dim, env.horizon, env.test_states) == (20.0, 7, 280, 50)
+    assert {FRONT, WRIST, STATE, TEXT} == set(obs) and obs[TEXT][0] == "pick up the alphabet soup and place it in the basket"
     assert env.privileged([1, 0]).shape == (2, 22)
 
 
@@ -67,16 +56,8 @@ def test_start_depends_on_the_seed_alone(env: WorkerVecEnv) -> None:
         assert (first[FRONT] != different[FRONT]).any()
 
 
-def test_snapshots_go_on_bit_by_bit_in_another_environment(env: WorkerVecEnv) -> None:
-    env.reset([0, 1], [7, 8], [SOUP, SOUP])
-    env.step_chunk(noise(1, 5), [0])
-    [saved] = env.snapshot([0])
-    actions = noise(2, 8)
-    whole, end = env.step_chunk(actions, [0]), env.privileged([0])
-    env.restore([1], [saved])
-    env.step_chunk(actions[:, :3], [1], render="none")
-    assert_same(dict(whole.obs), dict(env.step_chunk(actions[:, 3:], [1]).obs))
-    np.testing.assert_array_equal(end, env.privileged([1]))
+def test_restore_repeats_bit_for_bit_in_another_environment(env: WorkerVecEnv) -> None:
+    check_restore(env, [0], [1], [SOUP])
 
 
 def test_expert_solves_and_the_episode_ends_there(env: WorkerVecEnv) -> None:
@@ -91,11 +72,9 @@ def test_expert_solves_and_the_episode_ends_there(env: WorkerVecEnv) -> None:
         env.step_chunk(noise(0, 1), [0])
 
 
-def test_expert_chunk_leaves_the_environment_as_it_is(env: WorkerVecEnv) -> None:
-    before = env.reset([0], [2], [SOUP])
-    chunk = env.expert_chunk([0], 4)
-    assert chunk.shape == (1, 4, 7) and (np.abs(chunk) <= 1).all() and chunk[0, 0, 6] == OPEN
-    assert_same(before, env.restore([0], env.snapshot([0])))
+def test_expert_chunk_changes_nothing_and_is_what_the_expert_does(env: WorkerVecEnv) -> None:
+    check_expert_chunk(env, [0], [SOUP])
+    assert env.expert_chunk([0], 1)[0, 0, 6] == OPEN
 
 
 def test_too_many_test_states_are_refused_before_the_first_episode(env: WorkerVecEnv) -> None:

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 import sim
-from policies.interface import PolicySpec
 from sim.vec_env import SimulationError
+from tests.sim.contract import (
+    check_expert_chunk,
+    check_neighbours,
+    check_observations,
+    check_restore,
+    check_starts,
+    check_success,
+    check_time_limit,
+)
 
 EIGHT = ("button-press-topdown", "window-open", "door-open", "drawer-open", "faucet-open", "faucet-close", "push", "plate-slide")
 IMAGE, STATE, TEXT = "observation.images.corner2", "observation.state", "task"
@@ -17,52 +25,16 @@ def env():
         yield env
 
 
-def assert_same(a, b) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
-def noise(seed: int, n: int, length: int) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, (n, length, 4)).astype(np.float32)
-
-
 def test_observations_follow_the_spec(env):
-    spec = PolicySpec(
-        embodiment=env.spec.embodiment,
-        entries=env.spec.entries,
-        action=env.spec.action,
-        control_hz=env.spec.control_hz,
-        chunk=8,
-        executed=8,
-    )
-    ids = [5, 0, 3]
-    obs = env.reset(ids, [1, 2, 3], ["push", "drawer-open", "window-open"])
-    spec.check(obs)
-    assert (spec.embodiment, spec.control_hz, spec.action.dim) == ("metaworld-sawyer", 80.0, 4)
+    obs = check_observations(env, [5, 0, 3], [1, 2, 3], ["push", "drawer-open", "window-open"])
+    assert (env.spec.embodiment, env.spec.control_hz, env.spec.action.dim) == ("metaworld-sawyer", 80.0, 4)
     assert "window" in obs[TEXT][2] and "drawer" in obs[TEXT][1] and "puck" in obs[TEXT][0]
-    assert obs[IMAGE].std() > 20
-    low, high = np.array(spec.entries[1].low), np.array(spec.entries[1].high)
-    assert ((low <= obs[STATE]) & (obs[STATE] <= high)).all()
-    np.testing.assert_array_equal(env.privileged(ids)[:, :4], obs[STATE])
-    step = env.step_chunk(noise(0, 3, 6), ids)
-    spec.check(step.obs)
-    shapes = [getattr(step, name).shape for name in ("reward", "success", "terminated", "truncated", "executed")]
-    assert shapes == [(3, 6), (3, 6), (3,), (3,), (3,)]
-    assert (step.reward.dtype, step.success.dtype, step.executed.dtype) == (np.float32, bool, np.int64)
-    assert not step.done.any() and (step.executed == 6).all() and (step.reward > 0).all()
+    obs = env.reset([0], [1], ["push"])
+    np.testing.assert_array_equal(env.privileged([0])[:, :4], obs[STATE])
 
 
 def test_start_depends_on_task_and_seed_alone(env):
-    """In any environment, of any worker, whatever ran there before."""
-    ids, tasks = list(range(8)), list(EIGHT)
-    first = env.reset(ids, [17] * 8, tasks)
-    env.step_chunk(noise(1, 8, 16), ids, render="none")
-    shifted = [(i + 3) % 8 for i in ids]
-    assert_same(first, env.reset(shifted, [17] * 8, tasks))
-    other = env.reset(ids, [18] * 8, tasks)
-    for row in range(8):
-        assert (first[IMAGE][row] != other[IMAGE][row]).any()
+    check_starts(env, range(8), [(i + 3) % 8 for i in range(8)], EIGHT)
 
 
 def test_faucet_tasks_differ_in_the_instruction_only(env):
@@ -73,72 +45,24 @@ def test_faucet_tasks_differ_in_the_instruction_only(env):
 
 
 def test_restore_repeats_bit_for_bit_in_any_environment(env):
-    ids, tasks = [0, 1, 2, 3], ["drawer-open", "push", "faucet-close", "door-open"]
-    env.reset(ids, [1, 2, 3, 4], tasks)
-    env.step_chunk(env.expert_chunk(ids, 24), ids, render="none")
-    before, obs = env.snapshot(ids), env.restore(ids, env.snapshot(ids))
-    actions = noise(2, 4, 12)
-    first = env.step_chunk(actions, ids)
-    env.reset(ids, [9] * 4, tasks[::-1])
-    elsewhere = [7, 4, 5, 6]
-    assert_same(env.restore(elsewhere, before), obs)
-    second = env.step_chunk(actions, elsewhere)
-    assert_same(first.obs, second.obs)
-    for name in ("reward", "success", "terminated", "truncated", "executed"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    tasks = ["drawer-open", "push", "faucet-close", "door-open"]
+    check_restore(env, [0, 1, 2, 3], [7, 4, 5, 6], tasks, meanwhile=tasks[::-1])
 
 
-def test_chunks_of_disjoint_groups_overlap(env):
-    ids = list(range(8))
-    tasks, actions = ["window-open"] * 8, noise(3, 8, 8)
-    env.reset(ids, ids, tasks)
-    together = env.step_chunk(actions, ids)
-    env.reset(ids, ids, tasks)
-    a, b = env.submit_chunk(actions[:3], ids[:3]), env.submit_chunk(actions[3:], ids[3:])
-    late, early = b.result(), a.result()
-    np.testing.assert_array_equal(np.concatenate([early.obs[IMAGE], late.obs[IMAGE]]), together.obs[IMAGE])
-    np.testing.assert_array_equal(np.concatenate([early.reward, late.reward]), together.reward)
+def test_an_episode_does_not_depend_on_its_neighbours(env):
+    check_neighbours(env, range(8), ["window-open"] * 8)
 
 
 def test_success_ends_the_episode_inside_the_chunk(env):
-    env.reset([4, 1], [0, 0], ["drawer-open", "drawer-open"])
-    chunk = env.expert_chunk([4], 160)
-    still = np.zeros_like(chunk)
-    step = env.step_chunk(np.concatenate([chunk, still]), [4, 1], render="all")
-    end = int(step.executed[0])
-    assert 60 < end < 120
-    assert step.terminated.tolist() == [True, False] and step.truncated.tolist() == [False, True]
-    assert step.executed.tolist() == [end, 160]
-    assert step.success[0].tolist() == [k == end - 1 for k in range(160)] and not step.success[1].any()
-    assert (step.reward[0, :end] > 0).all() and (step.reward[0, end:] == 0).all()
-    assert len(step.frames) == 160
-    np.testing.assert_array_equal(step.frames[-1][IMAGE], step.obs[IMAGE])
-    np.testing.assert_array_equal(step.frames[end - 1][IMAGE][0], step.frames[-1][IMAGE][0])
-    assert (step.frames[end - 2][IMAGE][0] != step.frames[5][IMAGE][0]).any()
-    with pytest.raises(SimulationError, match=r"environment 4 .drawer-open, seed 0. has ended: reset it"):
-        env.step_chunk(still, [4])
+    assert 60 < check_success(env, [4, 1], "drawer-open", 160) < 120
 
 
 def test_time_limit_inside_the_chunk(env):
-    env.reset([2], [0], ["push"])
-    env.step_chunk(np.zeros((1, 156, 4)), [2], render="none")
-    step = env.step_chunk(np.zeros((1, 8, 4)), [2], render="none")
-    assert step.executed.tolist() == [4] and step.truncated.all() and not step.terminated.any()
-    assert (step.reward[0, 4:] == 0).all() and (step.obs[IMAGE] == 0).all()
+    check_time_limit(env, 2, "push", 160)
 
 
 def test_expert_chunk_changes_nothing_and_is_what_the_expert_does(env):
-    ids = [0, 1]
-    env.reset(ids, [3, 3], ["button-press-topdown", "faucet-open"])
-    before = env.privileged(ids)
-    chunk = env.expert_chunk(ids, 8)
-    assert chunk.shape == (2, 8, 4) and chunk.dtype == np.float32 and np.abs(chunk).max() <= 1
-    np.testing.assert_array_equal(env.privileged(ids), before)
-    singles = []
-    for _ in range(8):
-        singles.append(env.expert_chunk(ids, 1))
-        env.step_chunk(singles[-1], ids, render="none")
-    np.testing.assert_array_equal(np.concatenate(singles, axis=1), chunk)
+    check_expert_chunk(env, [0, 1], ["button-press-topdown", "faucet-open"])
 
 
 def test_demonstrations(env):

@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 
 import sim
-from policies.interface import Observation, PolicySpec
 from sim.robots import ARM7, ROBOTS
 from sim.tasks import TASKS
 from sim.tasks.blocks import MATS
 from sim.vec_env import SimulationError
 from sim.workers.vec_env import WorkerVecEnv
+from tests.sim.contract import (
+    check_expert_chunk,
+    check_neighbours,
+    check_observations,
+    check_restore,
+    check_starts,
+    check_success,
+    check_time_limit,
+)
 
 ALL = tuple(TASKS)
 FIVE = ("reach", "push", "lift", "place", "drawer")
@@ -27,110 +35,35 @@ def env() -> Iterator[WorkerVecEnv]:
         yield env
 
 
-def assert_same(a: Observation, b: Observation) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
-def noise(seed: int, n: int, length: int) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, (n, length, 5)).astype(np.float32)
-
-
 def test_observations_follow_the_spec(env: WorkerVecEnv) -> None:
-    names = ("embodiment", "entries", "action", "control_hz")
-    spec = PolicySpec(**{name: getattr(env.spec, name) for name in names}, chunk=8, executed=8)
-    ids = [5, 0, 3]
-    obs = env.reset(ids, [1, 2, 3], ["push", "drawer", "place"])
-    spec.check(obs)
-    assert (spec.embodiment, spec.control_hz, spec.action.dim) == ("arm7", 20.0, 5)
-    assert "drawer" in obs[TEXT][1] and obs[IMAGE].std() > 20
-    low, high = np.array(spec.entries[1].low), np.array(spec.entries[1].high)
-    assert ((low <= obs[STATE]) & (obs[STATE] <= high)).all()
-    step = env.step_chunk(noise(0, 3, 6), ids)
-    spec.check(step.obs)
-    shapes = [getattr(step, name).shape for name in ("reward", "success", "terminated", "truncated", "executed")]
-    assert shapes == [(3, 6), (3, 6), (3,), (3,), (3,)]
-    assert (step.reward.dtype, step.success.dtype, step.executed.dtype) == (np.float32, bool, np.int64)
-    assert not step.done.any() and (step.executed == 6).all() and (step.reward > 0).all()
+    obs = check_observations(env, [5, 0, 3], [1, 2, 3], ["push", "drawer", "place"])
+    assert (env.spec.embodiment, env.spec.control_hz, env.spec.action.dim) == ("arm7", 20.0, 5)
+    assert "drawer" in obs[TEXT][1]
 
 
 def test_start_depends_on_task_and_seed_alone(env: WorkerVecEnv) -> None:
-    ids, tasks = list(range(5)), list(FIVE)
-    first = env.reset(ids, [17] * 5, tasks)
-    env.step_chunk(noise(1, 5, 16), ids, render="none")
-    assert_same(first, env.reset([i + 3 for i in ids], [17] * 5, tasks))
-    other = env.reset(ids, [18] * 5, tasks)
-    for row in range(5):
-        assert (first[IMAGE][row] != other[IMAGE][row]).any()
+    check_starts(env, range(5), range(3, 8), FIVE)
 
 
 def test_restore_repeats_bit_for_bit_in_any_environment(env: WorkerVecEnv) -> None:
-    ids, tasks = [0, 1, 2, 3], ["drawer", "push", "lift", "place"]
-    env.reset(ids, [1, 2, 3, 4], tasks)
-    env.step_chunk(env.expert_chunk(ids, 20), ids, render="none")
-    before, obs = env.snapshot(ids), env.restore(ids, env.snapshot(ids))
-    actions = noise(2, 4, 12)
-    first = env.step_chunk(actions, ids)
-    env.reset(ids, [9] * 4, tasks[::-1])
-    elsewhere = [7, 4, 5, 6]
-    assert_same(env.restore(elsewhere, before), obs)
-    second = env.step_chunk(actions, elsewhere)
-    assert_same(first.obs, second.obs)
-    for name in ("reward", "success", "terminated", "truncated", "executed"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    tasks = ["drawer", "push", "lift", "place"]
+    check_restore(env, [0, 1, 2, 3], [7, 4, 5, 6], tasks, meanwhile=tasks[::-1])
 
 
 def test_an_episode_does_not_depend_on_its_neighbours(env: WorkerVecEnv) -> None:
-    ids, tasks, actions = list(range(8)), ["lift", "push"] * 4, noise(3, 8, 24)
-    env.reset(ids, ids, tasks)
-    together = env.step_chunk(actions, ids)
-    env.reset(ids, ids, tasks)
-    a, b = env.submit_chunk(actions[:3], ids[:3]), env.submit_chunk(actions[3:], ids[3:])
-    late, early = b.result(), a.result()
-    np.testing.assert_array_equal(np.concatenate([early.obs[IMAGE], late.obs[IMAGE]]), together.obs[IMAGE])
-    np.testing.assert_array_equal(np.concatenate([early.obs[STATE], late.obs[STATE]]), together.obs[STATE])
-    np.testing.assert_array_equal(np.concatenate([early.reward, late.reward]), together.reward)
+    check_neighbours(env, range(8), ["lift", "push"] * 4)
 
 
 def test_success_ends_the_episode_inside_the_chunk(env: WorkerVecEnv) -> None:
-    env.reset([4, 1], [0, 0], ["lift", "lift"])
-    chunk = env.expert_chunk([4], 80)
-    still = np.zeros_like(chunk)
-    step = env.step_chunk(np.concatenate([chunk, still]), [4, 1], render="all")
-    end = int(step.executed[0])
-    assert 20 < end < 60
-    assert step.terminated.tolist() == [True, False] and step.truncated.tolist() == [False, True]
-    assert step.executed.tolist() == [end, 80]
-    assert step.success[0].tolist() == [k == end - 1 for k in range(80)] and not step.success[1].any()
-    assert (step.reward[0, :end] > 0).all() and (step.reward[0, end:] == 0).all()
-    assert len(step.frames) == 80
-    np.testing.assert_array_equal(step.frames[-1][IMAGE], step.obs[IMAGE])
-    np.testing.assert_array_equal(step.frames[end - 1][IMAGE][0], step.frames[-1][IMAGE][0])
-    with pytest.raises(SimulationError, match=r"environment 4 .lift, seed 0. has ended: reset it"):
-        env.step_chunk(still, [4])
+    assert 20 < check_success(env, [4, 1], "lift", 80) < 60
 
 
 def test_time_limit_inside_the_chunk(env: WorkerVecEnv) -> None:
-    env.reset([2], [0], ["reach"])
-    env.step_chunk(np.zeros((1, 56, 5)), [2], render="none")
-    step = env.step_chunk(np.zeros((1, 8, 5)), [2], render="none")
-    assert step.executed.tolist() == [4] and step.truncated.all() and not step.terminated.any()
-    assert (step.reward[0, 4:] == 0).all() and (step.obs[IMAGE] == 0).all()
+    check_time_limit(env, 2, "reach", 60)
 
 
 def test_expert_chunk_changes_nothing_and_is_what_the_expert_does(env: WorkerVecEnv) -> None:
-    ids = [0, 1]
-    env.reset(ids, [3, 3], ["push", "drawer"])
-    before = env.privileged(ids)
-    chunk = env.expert_chunk(ids, 8)
-    assert chunk.shape == (2, 8, 5) and chunk.dtype == np.float32 and np.abs(chunk).max() <= 1
-    np.testing.assert_array_equal(env.privileged(ids), before)
-    singles = []
-    for _ in range(8):
-        singles.append(env.expert_chunk(ids, 1))
-        env.step_chunk(singles[-1], ids, render="none")
-    np.testing.assert_array_equal(np.concatenate(singles, axis=1), chunk)
+    check_expert_chunk(env, [0, 1], ["push", "drawer"])
 
 
 def test_experts_come_to_rest_after_success() -> None:

@@ -21,7 +21,7 @@ from sim.scene import CONTROL_STEPS, Scene, build
 from sim.tasks import TASKS
 from sim.vec_env import SimulationError
 from sim.workers.vec_env import WorkerVecEnv
-from tests.sim.same import assert_same, assert_same_step, noise
+from tests.sim.contract import assert_same, assert_same_step, noise
 from tests.sim.test_randomize import WIDE, histogram
 
 IMAGE, STATE = "observation.images.front", "observation.state"
